@@ -107,6 +107,10 @@ func NewBlock(s Spec) (Block, error) {
 	return noneBlock{}, nil
 }
 
+// Bound is the capacity of Compress's dst, for n bytes of src, with which no
+// engine allocates another.
+func Bound(n int) int { return n + n/128 + 1024 }
+
 type noneBlock struct{}
 
 func (noneBlock) Compress(_, _ []byte) ([]byte, error) { return nil, nil }

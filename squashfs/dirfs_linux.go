@@ -1,0 +1,54 @@
+package squashfs
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Xattrs implements [XattrFS].
+func (d dirFS) Xattrs(name string) (map[string][]byte, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "listxattr", Path: name, Err: fs.ErrInvalid}
+	}
+	file := filepath.Join(d.dir, filepath.FromSlash(name))
+	list, err := readSized(func(b []byte) (int, error) { return unix.Llistxattr(file, b) })
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "listxattr", Path: name, Err: err}
+	}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	attrs := map[string][]byte{}
+	for attr := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		value, err := readSized(func(b []byte) (int, error) { return unix.Lgetxattr(file, attr, b) })
+		if err != nil {
+			return nil, &fs.PathError{Op: "getxattr " + attr, Path: name, Err: err}
+		}
+		attrs[attr] = value
+	}
+	return attrs, nil
+}
+
+// readSized calls a system call that tells the size of its answer when it is
+// given no memory for one, again where the answer has grown in between.
+func readSized(call func([]byte) (int, error)) ([]byte, error) {
+	for {
+		n, err := call(nil)
+		if n <= 0 || err != nil {
+			return nil, err
+		}
+		b := make([]byte, n)
+		n, err = call(b)
+		if errors.Is(err, unix.ERANGE) {
+			continue
+		}
+		return b[:max(n, 0)], err
+	}
+}

@@ -1,0 +1,14 @@
+// Package squashfs writes and reads squashfs 4.0 images, the read-only file
+// system of the Linux kernel, in Go.
+//
+// [Write] presses any [io/fs.FS] into an image; [Prepare] does the same in two
+// steps for callers that must know the largest size in advance. The bytes are a
+// function of the tree, the [Options] and the compression engine's version alone:
+// neither the number of workers, nor the clock, nor the order in which the file
+// system lists its directories reaches them.
+//
+// [NewReader] gives an image back as an [io/fs.FS].
+//
+// The format is described by the kernel's fs/squashfs/squashfs_fs.h and its
+// readers; comments name the kernel file that a detail comes from.
+package squashfs

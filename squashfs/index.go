@@ -1,0 +1,412 @@
+package squashfs
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// The index is the tree as it will be in the image: metadata in full, and of
+// each file's content the digests of its blocks. It is made by one walk and one
+// parallel reading, and holds all that the plan decides by.
+
+// inode is one object of the image; several entries may name it.
+type inode struct {
+	kind   inodeType // basic
+	mode   uint16    // permissions, setuid, setgid, sticky
+	uid    uint32
+	gid    uint32
+	mtime  uint32
+	rdev   uint32
+	nlink  uint32
+	number uint32
+	xattr  uint32 // index into the xattr id table, or invalidXattr
+	target string // of a symlink
+
+	dir     *inode  // directory that holds the first name; nil for the root
+	name    string  // first name
+	entries []entry // of a directory, sorted by name
+
+	size    int64    // of a regular file, in bytes
+	digests []digest // of a regular file's blocks, the tail included
+	content *content // where the plan put them
+
+	ref     inodeRef // once written
+	written bool
+	listing listing // of a directory, once written
+}
+
+type entry struct {
+	name string
+	node *inode
+}
+
+// digest is the SHA-256 of a block's content; the zero value stands for a block
+// of nothing but zero bytes.
+type digest [sha256.Size]byte
+
+// path is the slash-separated name relative to the root.
+func (n *inode) path() string {
+	if n.dir == nil {
+		return "."
+	}
+	if n.dir.dir == nil {
+		return n.name
+	}
+	return path.Join(n.dir.path(), n.name)
+}
+
+// fail wraps err as every error about a file of the tree reads.
+func (n *inode) fail(err error) error { return pathError(n.path(), err) }
+
+func pathError(name string, err error) error {
+	// An *fs.PathError names the path itself, and the system call.
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = fmt.Errorf("%s: %w", pe.Op, pe.Err)
+	}
+	return fmt.Errorf("squashfs: %s: %w", name, err)
+}
+
+// XattrFS is implemented by file systems that have extended attributes.
+type XattrFS interface {
+	fs.FS
+	// Xattrs returns the attributes of the named file by full name, such as
+	// "user.comment". It does not follow a symbolic link.
+	Xattrs(name string) (map[string][]byte, error)
+}
+
+// linkKey identifies a file within the input, to find its further names.
+type linkKey struct{ dev, ino uint64 }
+
+// indexer walks a tree into inodes.
+type indexer struct {
+	ctx    context.Context
+	fsys   fs.FS
+	opts   *Options
+	links  map[linkKey]*inode
+	files  []*inode // regular, in the walk's order
+	xattrs xattrTable
+	count  int64
+	report *reporter
+}
+
+// index walks fsys and hashes its files.
+func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, error) {
+	x := &indexer{ctx: ctx, fsys: fsys, opts: opts, links: map[linkKey]*inode{}, report: newReporter(opts)}
+	info, err := fs.Stat(fsys, ".")
+	if err != nil {
+		return nil, nil, pathError(".", err)
+	}
+	if !info.IsDir() {
+		return nil, nil, pathError(".", errors.New("the root is not a directory"))
+	}
+	root, err := x.add(nil, ".", info)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := x.hash(); err != nil {
+		return nil, nil, err
+	}
+	return root, x, nil
+}
+
+// add makes the inode of one name, and of what is below it.
+func (x *indexer) add(dir *inode, name string, info fs.FileInfo) (*inode, error) {
+	if err := x.ctx.Err(); err != nil {
+		return nil, err
+	}
+	x.count++
+	x.report.progress(Progress{Stage: StageScan, Done: x.count})
+	n := &inode{dir: dir, name: name, nlink: 1, xattr: invalidXattr}
+	sys, err := systemAttr(info)
+	if err != nil {
+		return nil, n.fail(err)
+	}
+	if first := x.link(n, info, sys); first != nil {
+		first.nlink++
+		return first, nil
+	}
+	if err := x.fill(n, info, sys); err != nil {
+		return nil, n.fail(err)
+	}
+	if n.kind == typeDir {
+		return n, x.list(n)
+	}
+	return n, nil
+}
+
+// link returns the inode that an earlier name of the same file has.
+func (x *indexer) link(n *inode, info fs.FileInfo, sys sysAttr) *inode {
+	if x.opts.NoHardLinks || info.IsDir() || sys.Nlink < 2 || sys.Inode == 0 {
+		return nil
+	}
+	key := linkKey{sys.dev, sys.Inode}
+	if first := x.links[key]; first != nil {
+		return first
+	}
+	x.links[key] = n
+	return nil
+}
+
+// fill sets the inode's metadata.
+func (x *indexer) fill(n *inode, info fs.FileInfo, sys sysAttr) (err error) {
+	if n.kind, err = kindOf(info.Mode()); err != nil {
+		return err
+	}
+	n.mode = unixMode(info.Mode())
+	if !x.opts.AllRoot {
+		n.uid, n.gid = sys.UID, sys.GID
+	}
+	date := info.ModTime()
+	if limit := x.opts.MaxModTime; !limit.IsZero() && date.After(limit) {
+		date = limit
+	}
+	if n.mtime, err = mtime(date); err != nil {
+		return err
+	}
+	switch n.kind {
+	case typeFile:
+		n.size = info.Size()
+		if n.size < 0 {
+			return fmt.Errorf("size %d", n.size)
+		}
+		x.files = append(x.files, n)
+	case typeSymlink:
+		if n.target, err = fs.ReadLink(x.fsys, n.path()); err != nil {
+			return err
+		}
+		if len(n.target) == 0 || len(n.target) > maxSymlinkTarget {
+			return fmt.Errorf("%w: symbolic link of %d bytes", ErrTooLarge, len(n.target))
+		}
+	case typeBlockDev, typeCharDev:
+		n.rdev = sys.Rdev
+	}
+	return x.addXattrs(n, sys)
+}
+
+func (x *indexer) addXattrs(n *inode, sys sysAttr) error {
+	if x.opts.NoXattrs {
+		return nil
+	}
+	attrs := sys.Xattrs
+	if attrs == nil {
+		xfs, ok := x.fsys.(XattrFS)
+		if !ok {
+			return nil
+		}
+		var err error
+		if attrs, err = xfs.Xattrs(n.path()); err != nil {
+			return err
+		}
+	}
+	id, left, err := x.xattrs.add(attrs)
+	for _, name := range left {
+		x.report.warn(n.path(), "xattr "+name+" left out: squashfs holds only user, trusted and security")
+	}
+	n.xattr = id
+	return err
+}
+
+// list reads a directory and adds what is in it.
+func (x *indexer) list(n *inode) error {
+	n.nlink = 2
+	dir := n.path()
+	found, err := fs.ReadDir(x.fsys, dir)
+	if err != nil {
+		return n.fail(err)
+	}
+	slices.SortFunc(found, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	n.entries = make([]entry, 0, len(found))
+	for i, d := range found {
+		if err := checkName(d.Name()); err != nil {
+			return n.fail(err)
+		}
+		if i > 0 && found[i-1].Name() == d.Name() {
+			return n.fail(fmt.Errorf("%q is listed twice", d.Name()))
+		}
+		name := path.Join(dir, d.Name())
+		if x.opts.Exclude != nil && x.opts.Exclude(name, d) {
+			continue
+		}
+		info, err := d.Info()
+		if err != nil {
+			return pathError(name, err)
+		}
+		child, err := x.add(n, d.Name(), info)
+		if err != nil {
+			return err
+		}
+		if child.kind == typeDir {
+			n.nlink++
+		}
+		n.entries = append(n.entries, entry{d.Name(), child})
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if len(name) > maxNameLen {
+		return fmt.Errorf("%w: name of %d bytes, %q…", ErrTooLarge, len(name), name[:40])
+	}
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("bad file name %q", name)
+	}
+	return nil
+}
+
+func kindOf(m fs.FileMode) (inodeType, error) {
+	for kind, bits := range typeModes {
+		if m.Type() == bits {
+			return kind, nil
+		}
+	}
+	if m.IsRegular() {
+		return typeFile, nil
+	}
+	return 0, fmt.Errorf("squashfs holds no file of type %v", m.Type())
+}
+
+// hash reads all regular files, in parallel, into the digests of their blocks.
+func (x *indexer) hash() error {
+	var total, done atomic.Int64
+	for _, f := range x.files {
+		total.Add(f.size)
+	}
+	next := make(chan *inode)
+	g, ctx := errgroup.WithContext(x.ctx)
+	g.Go(func() error {
+		defer close(next)
+		for _, f := range x.files {
+			select {
+			case next <- f:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range x.opts.Workers {
+		g.Go(func() error {
+			h := hasher{ctx: ctx, fsys: x.fsys, buf: make([]byte, x.opts.BlockSize), advance: func(n int) {
+				x.report.progress(Progress{Stage: StageHash, Done: done.Add(int64(n)), Total: total.Load()})
+			}}
+			for f := range next {
+				if err := h.hash(f); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// hasher reads one file after the other.
+type hasher struct {
+	ctx     context.Context
+	fsys    fs.FS
+	buf     []byte
+	advance func(n int)
+}
+
+func (h *hasher) hash(n *inode) error {
+	if n.size == 0 {
+		return nil
+	}
+	f, err := h.fsys.Open(n.path())
+	if err != nil {
+		return n.fail(err)
+	}
+	defer f.Close() // read only: nothing is lost with its error
+	blocks := (n.size + int64(len(h.buf)) - 1) / int64(len(h.buf))
+	n.digests = make([]digest, 0, blocks)
+	for left := n.size; left > 0; {
+		if err := h.ctx.Err(); err != nil {
+			return err
+		}
+		b := h.buf[:min(left, int64(len(h.buf)))]
+		if err := readFull(f, b); err != nil {
+			return n.fail(err)
+		}
+		n.digests = append(n.digests, digestOf(b))
+		left -= int64(len(b))
+		h.advance(len(b))
+	}
+	if err := atEnd(f); err != nil {
+		return n.fail(err)
+	}
+	return nil
+}
+
+// errShrunk and errGrown tell that a file is not as it was when it was listed.
+var (
+	errShrunk  = errors.New("the file shrank while it was read")
+	errGrown   = errors.New("the file grew while it was read")
+	errChanged = errors.New("the file changed while it was read")
+)
+
+func readFull(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errShrunk
+	}
+	return err
+}
+
+// atEnd checks that r has no more to give.
+func atEnd(r io.Reader) error {
+	var one [1]byte
+	switch n, err := io.ReadFull(r, one[:]); {
+	case n > 0:
+		return errGrown
+	case err == io.EOF:
+		return nil
+	default:
+		return err
+	}
+}
+
+func digestOf(b []byte) digest {
+	if isZero(b) {
+		return digest{}
+	}
+	return sha256.Sum256(b)
+}
+
+// reporter serialises the callbacks.
+type reporter struct {
+	mu   sync.Mutex
+	opts *Options
+}
+
+func newReporter(opts *Options) *reporter { return &reporter{opts: opts} }
+
+func (r *reporter) progress(p Progress) {
+	if r.opts.Progress == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opts.Progress(p)
+}
+
+func (r *reporter) warn(path, msg string) {
+	if r.opts.Warn == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opts.Warn(path, msg)
+}

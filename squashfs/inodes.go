@@ -1,0 +1,297 @@
+package squashfs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// treeWriter writes the inode and the directory table. The two refer to each
+// other: an inode of a directory names the place of its listing, and a listing
+// the places of inodes. So a directory's listing comes after the inodes of what
+// is in it, and those of its directories after their listings.
+type treeWriter struct {
+	inodes *metadataWriter
+	dirs   *metadataWriter
+	ids    idTable
+	export []inodeRef // by inode number - 1
+	total  uint32     // number of inodes
+}
+
+// listing is where a directory's entries lie.
+type listing struct {
+	ref     inodeRef // relative to the directory table
+	size    int64    // bytes of listing
+	index   []byte   // struct squashfs_dir_index, one after the other
+	indexes int
+}
+
+// tree writes everything below and including the root, and returns its place.
+func (t *treeWriter) tree(root *inode) (inodeRef, error) {
+	if err := t.directory(root); err != nil {
+		return 0, err
+	}
+	if err := t.inode(root); err != nil {
+		return 0, err
+	}
+	if err := t.inodes.flush(); err != nil {
+		return 0, err
+	}
+	return root.ref, t.dirs.flush()
+}
+
+// directory writes the inodes of what is in n, then n's listing.
+func (t *treeWriter) directory(n *inode) error {
+	for _, e := range n.entries {
+		if e.node.kind == typeDir {
+			if err := t.directory(e.node); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range n.entries {
+		if e.node.written {
+			continue // a further hard link
+		}
+		if err := t.inode(e.node); err != nil {
+			return e.node.fail(err)
+		}
+	}
+	if err := t.list(n); err != nil {
+		return n.fail(err)
+	}
+	return nil
+}
+
+// inode writes one inode in the shortest form that holds it.
+func (t *treeWriter) inode(n *inode) error {
+	ref, err := t.inodes.ref()
+	if err != nil {
+		return err
+	}
+	n.ref, n.written = ref, true
+	t.export[n.number-1] = ref
+	kind, body, err := t.body(n)
+	if err != nil {
+		return err
+	}
+	uid, err := t.ids.index(n.uid)
+	if err != nil {
+		return err
+	}
+	gid, err := t.ids.index(n.gid)
+	if err != nil {
+		return err
+	}
+	le := binary.LittleEndian
+	b := make([]byte, 0, 16+len(body))
+	b = le.AppendUint16(b, uint16(kind)) // inode_type
+	b = le.AppendUint16(b, n.mode)       // mode
+	b = le.AppendUint16(b, uid)          // uid
+	b = le.AppendUint16(b, gid)          // guid
+	b = le.AppendUint32(b, n.mtime)      // mtime
+	b = le.AppendUint32(b, n.number)     // inode_number
+	return t.inodes.write(append(b, body...))
+}
+
+// body returns the part of an inode that depends on its type, and that type.
+func (t *treeWriter) body(n *inode) (inodeType, []byte, error) {
+	kind := n.kind
+	if n.xattr != invalidXattr {
+		kind += extended
+	}
+	le := binary.LittleEndian
+	var b []byte
+	switch n.kind {
+	case typeFile:
+		return fileBody(n)
+	case typeDir:
+		return t.dirBody(n)
+	case typeSymlink:
+		b = le.AppendUint32(b, n.nlink)               // nlink
+		b = le.AppendUint32(b, uint32(len(n.target))) // symlink_size
+		b = append(b, n.target...)                    // symlink
+	case typeBlockDev, typeCharDev:
+		b = le.AppendUint32(b, n.nlink) // nlink
+		b = le.AppendUint32(b, n.rdev)  // rdev
+	case typeFifo, typeSocket:
+		b = le.AppendUint32(b, n.nlink) // nlink
+	}
+	if kind > extended {
+		b = le.AppendUint32(b, n.xattr) // xattr
+	}
+	return kind, b, nil
+}
+
+func fileBody(n *inode) (inodeType, []byte, error) {
+	le := binary.LittleEndian
+	c := n.content
+	frag := fragment{block: invalidFragment}
+	if c.hasTail {
+		frag = c.tail
+	}
+	var b []byte
+	kind := typeFile
+	if n.nlink > 1 || n.xattr != invalidXattr || c.sparse > 0 || c.start > math.MaxUint32 || c.size > math.MaxUint32 {
+		kind += extended
+		// The kernel takes sparse off the size for st_blocks
+		// (fs/squashfs/inode.c); mksquashfs keeps it below the size, too.
+		sparse := min(c.sparse, uint64(max(c.size-1, 0)))
+		b = le.AppendUint64(b, c.start)        // start_block
+		b = le.AppendUint64(b, uint64(c.size)) // file_size
+		b = le.AppendUint64(b, sparse)         // sparse
+		b = le.AppendUint32(b, n.nlink)        // nlink
+		b = le.AppendUint32(b, frag.block)     // fragment
+		b = le.AppendUint32(b, frag.offset)    // offset
+		b = le.AppendUint32(b, n.xattr)        // xattr
+	} else {
+		b = le.AppendUint32(b, uint32(c.start)) // start_block
+		b = le.AppendUint32(b, frag.block)      // fragment
+		b = le.AppendUint32(b, frag.offset)     // offset
+		b = le.AppendUint32(b, uint32(c.size))  // file_size
+	}
+	for _, size := range c.blocks {
+		b = le.AppendUint32(b, size) // block_list
+	}
+	return kind, b, nil
+}
+
+// listingBase is what the format adds to a listing's size, for "." and ".."
+// (fs/squashfs/dir.c).
+const listingBase = 3
+
+func (t *treeWriter) dirBody(n *inode) (inodeType, []byte, error) {
+	le := binary.LittleEndian
+	parent := t.total + 1 // the root's parent: no inode, as mksquashfs has it
+	if n.dir != nil {
+		parent = n.dir.number
+	}
+	l := n.listing
+	size := l.size + listingBase
+	var b []byte
+	if size <= math.MaxUint16 && l.indexes == 0 && n.xattr == invalidXattr {
+		b = le.AppendUint32(b, uint32(l.ref.block())) // start_block
+		b = le.AppendUint32(b, n.nlink)               // nlink
+		b = le.AppendUint16(b, uint16(size))          // file_size
+		b = le.AppendUint16(b, l.ref.offset())        // offset
+		b = le.AppendUint32(b, parent)                // parent_inode
+		return typeDir, b, nil
+	}
+	if size > math.MaxUint32 || l.indexes > math.MaxUint16 {
+		return 0, nil, fmt.Errorf("%w: directory with a listing of %d bytes", ErrTooLarge, size)
+	}
+	b = le.AppendUint32(b, n.nlink)               // nlink
+	b = le.AppendUint32(b, uint32(size))          // file_size
+	b = le.AppendUint32(b, uint32(l.ref.block())) // start_block
+	b = le.AppendUint32(b, parent)                // parent_inode
+	b = le.AppendUint16(b, uint16(l.indexes))     // i_count
+	b = le.AppendUint16(b, l.ref.offset())        // offset
+	b = le.AppendUint32(b, n.xattr)               // xattr
+	return typeDir + extended, append(b, l.index...), nil
+}
+
+// list writes the entries of a directory: groups behind headers, each group's
+// inodes in one metadata block and near in number. About once in 8 KiB a new
+// group begins that the index names, so that a look-up need not read from the start.
+func (t *treeWriter) list(n *inode) error {
+	ref, err := t.dirs.ref()
+	if err != nil {
+		return err
+	}
+	l := listing{ref: ref}
+	le := binary.LittleEndian
+	indexed := int64(0) // listing's size at the last indexed header
+	for rest := n.entries; len(rest) > 0; {
+		group := group(rest, metadataSize-int(l.size-indexed))
+		if len(group) == 0 { // the block's worth since the last index is full
+			at, err := t.dirs.ref()
+			if err != nil {
+				return err
+			}
+			l.index = le.AppendUint32(l.index, uint32(l.size))              // index
+			l.index = le.AppendUint32(l.index, uint32(at.block()))          // start_block
+			l.index = le.AppendUint32(l.index, uint32(len(rest[0].name)-1)) // size
+			l.index = append(l.index, rest[0].name...)                      // name
+			l.indexes++
+			indexed = l.size
+			continue
+		}
+		b := encodeGroup(group)
+		if err := t.dirs.write(b); err != nil {
+			return err
+		}
+		l.size += int64(len(b))
+		rest = rest[len(group):]
+	}
+	n.listing = l
+	return nil
+}
+
+const (
+	dirHeaderSize = 12 // struct squashfs_dir_header
+	dirEntrySize  = 8  // struct squashfs_dir_entry without the name
+)
+
+// group returns the entries from the first on that fit behind one header, in
+// room bytes.
+func group(entries []entry, room int) []entry {
+	first := entries[0].node
+	size := dirHeaderSize
+	for i, e := range entries {
+		delta := int64(e.node.number) - int64(first.number)
+		size += dirEntrySize + len(e.name)
+		if i == maxDirCount || size > room || e.node.ref.block() != first.ref.block() ||
+			delta < math.MinInt16 || delta > math.MaxInt16 {
+			return entries[:i]
+		}
+	}
+	return entries
+}
+
+func encodeGroup(entries []entry) []byte {
+	le := binary.LittleEndian
+	first := entries[0].node
+	var b []byte
+	b = le.AppendUint32(b, uint32(len(entries)-1))    // count
+	b = le.AppendUint32(b, uint32(first.ref.block())) // start_block
+	b = le.AppendUint32(b, first.number)              // inode_number
+	for _, e := range entries {
+		delta := int16(int64(e.node.number) - int64(first.number))
+		b = le.AppendUint16(b, e.node.ref.offset())   // offset
+		b = le.AppendUint16(b, uint16(delta))         // inode_number
+		b = le.AppendUint16(b, uint16(e.node.kind))   // type
+		b = le.AppendUint16(b, uint16(len(e.name)-1)) // size
+		b = append(b, e.name...)                      // name
+	}
+	return b
+}
+
+// idTable numbers the owners and groups.
+type idTable struct {
+	numbers map[uint32]uint16
+	ids     []uint32
+}
+
+func (t *idTable) index(id uint32) (uint16, error) {
+	if n, ok := t.numbers[id]; ok {
+		return n, nil
+	}
+	if len(t.ids) == maxIDs {
+		return 0, fmt.Errorf("%w: more than %d owners and groups", ErrTooLarge, maxIDs)
+	}
+	if t.numbers == nil {
+		t.numbers = map[uint32]uint16{}
+	}
+	n := uint16(len(t.ids))
+	t.numbers[id] = n
+	t.ids = append(t.ids, id)
+	return n, nil
+}
+
+func (t *idTable) encode() []byte {
+	var b []byte
+	for _, id := range t.ids {
+		b = binary.LittleEndian.AppendUint32(b, id)
+	}
+	return b
+}

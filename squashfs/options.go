@@ -1,0 +1,162 @@
+package squashfs
+
+import (
+	"fmt"
+	"io/fs"
+	"math/bits"
+	"runtime"
+	"time"
+
+	"github.com/isopress/isopress/internal/codec"
+)
+
+// DefaultBlockSize is the block size where [Options.BlockSize] is 0.
+const DefaultBlockSize = 1 << 20
+
+// DefaultMemory is the bound on block buffers where [Options.Memory] is 0.
+const DefaultMemory = 256 << 20
+
+// Options say how to write an image. The zero value is ready for use: zstd 19,
+// 1 MiB blocks, owners, dates, hard links and xattrs kept as they are.
+//
+// Workers, Memory, Progress and Warn do not change the image.
+type Options struct {
+	// Compression of data and metadata; the zero value is zstd:19.
+	Compression Compression
+	// BlockSize in bytes: a power of two from [MinBlockSize] to [MaxBlockSize].
+	// 0 means [DefaultBlockSize].
+	BlockSize int
+	// NoFragments keeps small files and the tails of large ones in blocks of
+	// their own rather than packed together.
+	NoFragments bool
+	// NoExport leaves out the table that NFS needs.
+	NoExport bool
+
+	// ModTime is the image's own date. The zero value is the epoch.
+	ModTime time.Time
+	// MaxModTime, where not zero, is the latest date that a file keeps.
+	MaxModTime time.Time
+	// AllRoot makes user and group 0 the owner of everything.
+	AllRoot bool
+	// NoHardLinks gives each name an inode of its own (the content is shared
+	// all the same), so that links made by a store's optimiser change nothing.
+	NoHardLinks bool
+	// NoXattrs leaves extended attributes out.
+	NoXattrs bool
+	// Exclude, where not nil, leaves out each path for which it is true, a
+	// directory with all that is in it. Paths are slash-separated, relative to the root.
+	Exclude func(path string, d fs.DirEntry) bool
+
+	// Workers is the number of compressing goroutines; 0 means one a CPU.
+	Workers int
+	// Memory bounds the buffers of blocks in flight, in bytes; 0 means
+	// [DefaultMemory]. A pair of blocks a worker is the least that is used. The
+	// codec's own state and the index of the tree come on top.
+	Memory int64
+	// Progress, where not nil, is told how far the work is. Calls do not overlap.
+	Progress func(Progress)
+	// Warn, where not nil, is told of what the image cannot hold and leaves
+	// out: xattrs of unsupported namespaces. Calls do not overlap.
+	Warn func(path, msg string)
+}
+
+// Stage is a phase of writing an image.
+type Stage int
+
+// The stages, in their order.
+const (
+	StageScan  Stage = iota // listing directories; Done counts names
+	StageHash               // reading and hashing contents; Done and Total count bytes
+	StageWrite              // compressing and writing; Done and Total count bytes read
+)
+
+// Progress is how far the work is.
+type Progress struct {
+	Stage       Stage
+	Done, Total int64 // Total is 0 where it is not known
+	Written     int64 // bytes of image so far
+}
+
+// Compression is an algorithm with its level. The zero value is zstd:19.
+type Compression struct{ spec codec.Spec }
+
+// ParseCompression reads an algorithm and a level: "zstd" (19), "zstd:1" to
+// "zstd:22", "gzip" (9), "gzip:1" to "gzip:9", or "none".
+func ParseCompression(s string) (Compression, error) {
+	spec, err := codec.Parse(s)
+	if err != nil {
+		return Compression{}, fmt.Errorf("squashfs: %w", err)
+	}
+	return Compression{spec}, nil
+}
+
+// String is the form that [ParseCompression] reads.
+func (c Compression) String() string { return c.withDefault().spec.String() }
+
+func (c Compression) withDefault() Compression {
+	if c == (Compression{}) {
+		c.spec, _ = codec.Parse(string(codec.Zstd))
+	}
+	return c
+}
+
+// algorithm is the number in the superblock. It has none for "stored as it is":
+// mksquashfs says gzip there, and so do we.
+func (c Compression) algorithm() Algorithm {
+	if c.spec.Algorithm == codec.Zstd {
+		return Zstd
+	}
+	return Gzip
+}
+
+// withDefaults returns a copy with the zero values filled in, or what is wrong.
+func (o Options) withDefaults() (Options, error) {
+	o.Compression = o.Compression.withDefault()
+	if o.BlockSize == 0 {
+		o.BlockSize = DefaultBlockSize
+	}
+	if o.BlockSize < MinBlockSize || o.BlockSize > MaxBlockSize || bits.OnesCount(uint(o.BlockSize)) != 1 {
+		return o, fmt.Errorf("squashfs: block size %d: must be a power of two from 4 KiB to 1 MiB", o.BlockSize)
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Workers < 1 {
+		return o, fmt.Errorf("squashfs: %d workers: must be 1 or more", o.Workers)
+	}
+	if o.Memory == 0 {
+		o.Memory = DefaultMemory
+	}
+	if o.Memory < 0 {
+		return o, fmt.Errorf("squashfs: memory bound %d: must be positive", o.Memory)
+	}
+	if _, err := mtime(o.imageTime()); err != nil {
+		return o, fmt.Errorf("squashfs: image date: %w", err)
+	}
+	return o, nil
+}
+
+func (o *Options) imageTime() time.Time {
+	if o.ModTime.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return o.ModTime
+}
+
+// flags of the superblock that the options decide.
+func (o *Options) flags() uint16 {
+	f := uint16(flagDuplicates)
+	if !o.NoExport {
+		f |= flagExportable
+	}
+	if o.NoFragments {
+		f |= flagNoFragments
+	} else {
+		f |= flagAlwaysFragments
+	}
+	if o.Compression.spec.Algorithm == codec.None {
+		f |= flagUncompressedInodes | flagUncompressedData | flagUncompressedFragments |
+			flagUncompressedXattrs | flagUncompressedIDs
+	}
+	return f
+}

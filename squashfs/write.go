@@ -1,0 +1,172 @@
+package squashfs
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/bits"
+
+	"github.com/isopress/isopress/internal/codec"
+)
+
+// Info tells of an image that was written.
+type Info struct {
+	Stats
+	Size      int64 `json:"size"`       // of the image, padding included
+	BytesUsed int64 `json:"bytes_used"` // without padding: the superblock's bytes_used
+	DataBytes int64 `json:"data_bytes"` // blocks and fragment blocks as stored
+	RawBlocks int64 `json:"raw_blocks"` // blocks that did not compress
+}
+
+// Write presses fsys into an image at the start of w.
+//
+// The root of the image is the root of fsys. Owners, device numbers, hard links
+// and xattrs come from each file's [fs.FileInfo.Sys], an [*Attr] or what package
+// os gives there, and from [XattrFS]; symbolic links need [fs.ReadLinkFS]. [DirFS]
+// has it all for a directory of the host.
+//
+// A file that is not the same in its two readings, one for the plan and one for
+// the image, is an error. After an error what was written is of no use.
+func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, opts Options) (*Info, error) {
+	p, err := Prepare(ctx, fsys, opts)
+	if err != nil {
+		return nil, err
+	}
+	return p.Write(ctx, w)
+}
+
+// Write writes the image at the start of w. A plan is written once.
+func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Info, error) {
+	options := p.compressorOptions()
+	l := newPipeline(p, w, uint64(superblockSize+len(options)))
+	if err := l.writeBlocks(ctx); err != nil {
+		return nil, err
+	}
+	block, err := codec.NewBlock(p.opts.Compression.spec)
+	if err != nil {
+		return nil, err
+	}
+	defer block.Close()
+	e := &tableWriter{w: w, pos: l.pos, block: block}
+	sb := p.superblock(uint32(len(l.tails)))
+	if err := p.writeTables(e, sb, l.tails); err != nil {
+		return nil, fmt.Errorf("squashfs: tables: %w", err)
+	}
+	sb.bytesUsed = e.pos
+	if err := writeEnds(w, sb, options); err != nil {
+		return nil, fmt.Errorf("squashfs: superblock: %w", err)
+	}
+	return &Info{
+		Stats:     p.stats,
+		Size:      roundUp(int64(sb.bytesUsed), padding),
+		BytesUsed: int64(sb.bytesUsed),
+		DataBytes: int64(l.pos) - superblockSize - int64(len(options)),
+		RawBlocks: l.rawed,
+	}, nil
+}
+
+// compressorOptions is the metadata block behind the superblock that tells of a
+// level other than the one readers assume, or nothing.
+func (p *Plan) compressorOptions() []byte {
+	le := binary.LittleEndian
+	const zstdDefault, gzipDefault = 15, 9
+	var b []byte
+	switch level := p.opts.Compression.spec.Level; p.opts.Compression.spec.Algorithm {
+	case codec.Zstd:
+		if level != zstdDefault {
+			b = le.AppendUint16(b, 4|metadataRaw)
+			b = le.AppendUint32(b, uint32(level)) // compression_level
+		}
+	case codec.Gzip:
+		if level != gzipDefault {
+			b = le.AppendUint16(b, 8|metadataRaw)
+			b = le.AppendUint32(b, uint32(level)) // compression_level
+			b = le.AppendUint16(b, 15)            // window_size, as a power of two
+			b = le.AppendUint16(b, 0)             // strategy
+		}
+	}
+	return b
+}
+
+func (p *Plan) superblock(fragments uint32) *superblock {
+	date, _ := mtime(p.opts.imageTime()) // the options' check has passed
+	sb := &superblock{
+		inodes:    p.inodes,
+		mkfsTime:  date,
+		blockSize: uint32(p.opts.BlockSize),
+		fragments: fragments,
+		algorithm: p.opts.Compression.algorithm(),
+		blockLog:  uint16(bits.TrailingZeros(uint(p.opts.BlockSize))),
+		flags:     p.opts.flags(),
+		export:    invalidBlock,
+	}
+	if len(p.compressorOptions()) > 0 {
+		sb.flags |= flagCompressorOptions
+	}
+	return sb
+}
+
+// writeTables appends the tables in the order that the kernel's checks ask for
+// (fs/squashfs/super.c): each must end where the next one starts.
+func (p *Plan) writeTables(e *tableWriter, sb *superblock, tails []blockAt) (err error) {
+	t := &treeWriter{inodes: e.metadata(), dirs: e.metadata(), export: make([]inodeRef, p.inodes), total: p.inodes}
+	if sb.root, err = t.tree(p.root); err != nil {
+		return err
+	}
+	sb.inodeTable = e.pos
+	if err := e.raw(t.inodes.out); err != nil {
+		return err
+	}
+	sb.dirTable = e.pos
+	if err := e.raw(t.dirs.out); err != nil {
+		return err
+	}
+	if sb.fragTable, err = e.indexed(encodeFragments(tails)); err != nil {
+		return err
+	}
+	if !p.opts.NoExport {
+		if sb.export, err = e.indexed(encodeExport(t.export)); err != nil {
+			return err
+		}
+	}
+	sb.ids = uint16(len(t.ids.ids))
+	if sb.idTable, err = e.indexed(t.ids.encode()); err != nil {
+		return err
+	}
+	sb.xattrTable, err = p.xattrs.write(e)
+	return err
+}
+
+func encodeFragments(tails []blockAt) []byte {
+	le := binary.LittleEndian
+	var b []byte
+	for _, t := range tails {
+		b = le.AppendUint64(b, t.start) // start_block
+		b = le.AppendUint32(b, t.size)  // size
+		b = le.AppendUint32(b, 0)       // unused
+	}
+	return b
+}
+
+func encodeExport(refs []inodeRef) []byte {
+	b := make([]byte, 0, 8*len(refs))
+	for _, r := range refs {
+		b = binary.LittleEndian.AppendUint64(b, uint64(r))
+	}
+	return b
+}
+
+// writeEnds writes the padding, which the loop device needs, and last of all the
+// superblock, without which there is no image.
+func writeEnds(w io.WriterAt, sb *superblock, options []byte) error {
+	end := int64(sb.bytesUsed)
+	if pad := roundUp(end, padding) - end; pad > 0 {
+		if _, err := w.WriteAt(make([]byte, pad), end); err != nil {
+			return err
+		}
+	}
+	_, err := w.WriteAt(append(sb.encode(), options...), 0)
+	return err
+}
