@@ -11,8 +11,8 @@ import (
 	"github.com/isopress/isopress/internal/codec"
 )
 
-// Info tells of an image that was written.
-type Info struct {
+// Result tells of an image that was written.
+type Result struct {
 	Stats
 	Size      int64 `json:"size"`       // of the image, padding included
 	BytesUsed int64 `json:"bytes_used"` // without padding: the superblock's bytes_used
@@ -29,7 +29,7 @@ type Info struct {
 //
 // A file that is not the same in its two readings, one for the plan and one for
 // the image, is an error. After an error what was written is of no use.
-func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, opts Options) (*Info, error) {
+func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, opts Options) (*Result, error) {
 	p, err := Prepare(ctx, fsys, opts)
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, opts Options) (*Info,
 }
 
 // Write writes the image at the start of w. A plan is written once.
-func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Info, error) {
+func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	options := p.compressorOptions()
 	l := newPipeline(p, w, uint64(superblockSize+len(options)))
 	if err := l.writeBlocks(ctx); err != nil {
@@ -58,7 +58,7 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Info, error) {
 	if err := writeEnds(w, sb, options); err != nil {
 		return nil, fmt.Errorf("squashfs: superblock: %w", err)
 	}
-	return &Info{
+	return &Result{
 		Stats:     p.stats,
 		Size:      roundUp(int64(sb.bytesUsed), padding),
 		BytesUsed: int64(sb.bytesUsed),

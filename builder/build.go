@@ -1,0 +1,165 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	"github.com/isopress/isopress/iso"
+	"github.com/isopress/isopress/squashfs"
+)
+
+// The files of an ISO.
+const (
+	kernelFile = "boot/kernel"
+	initrdFile = "boot/initrd"
+	storeFile  = "nix-store.squashfs" // where NixOS's initrd looks for it
+	rootFile   = "rootfs.squashfs"    // where isopress-init looks for a whole root
+)
+
+// maxManifest is what the manifest may take beyond its size before anything is known.
+const maxManifest = 64 << 10
+
+// Build writes the source as a bootable ISO.
+func Build(ctx context.Context, o Options) (*Result, error) {
+	tree, err := o.fs()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := o.prepareBoot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := createOutput(o.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Cleanup()
+	plan, err := squashfs.Prepare(ctx, tree, o.squashfsOptions())
+	if err != nil {
+		return nil, err
+	}
+	if err := o.checkSpace(plan, boot.kernel.size+boot.initrd.size); err != nil {
+		return nil, err
+	}
+	b := &isoBuild{Options: &o, out: out, boot: boot, plan: plan, manifest: o.manifest()}
+	size, err := b.write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{o.Output, size, b.manifest}, out.commit()
+}
+
+// isoBuild writes one ISO.
+type isoBuild struct {
+	*Options
+	out      *output
+	boot     *bootFiles
+	plan     *squashfs.Plan
+	manifest *Manifest
+	iso      *iso.Writer
+}
+
+func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
+	b.manifest.Boot = &b.boot.manifest
+	b.manifest.Options.VolumeID = b.boot.volumeID
+	b.manifest.Options.Joliet = b.Boot.Joliet
+	if b.iso, err = b.newWriter(); err != nil {
+		return 0, err
+	}
+	if err := b.payload(ctx, kernelFile, b.boot.kernel); err != nil {
+		return 0, err
+	}
+	if err := b.payload(ctx, initrdFile, b.boot.initrd); err != nil {
+		return 0, err
+	}
+	if err := b.squashfs(ctx); err != nil {
+		return 0, err
+	}
+	text, err := b.manifest.encode()
+	if err != nil {
+		return 0, err
+	}
+	err = b.iso.Stream(ManifestFile, func(w io.WriterAt) (int64, error) {
+		n, err := w.WriteAt(text, 0)
+		return int64(n), err
+	})
+	if err != nil {
+		return 0, err
+	}
+	// The manifest holds the digests of all the rest: its own identifies the image.
+	res, err := b.iso.Finish(sha256.Sum256(text))
+	if err != nil {
+		return 0, err
+	}
+	return res.Size, nil
+}
+
+func (b *isoBuild) squashfsFile() string {
+	if b.Source.Closure != nil {
+		return storeFile
+	}
+	return rootFile
+}
+
+func (b *isoBuild) newWriter() (*iso.Writer, error) {
+	text, err := b.manifest.encode()
+	if err != nil {
+		return nil, err
+	}
+	return iso.NewWriter(b.out, iso.Options{
+		VolumeID: b.boot.volumeID,
+		ModTime:  b.SourceDate,
+		Joliet:   b.Boot.Joliet,
+		Files: []iso.File{
+			{Path: kernelFile, Size: b.boot.kernel.size},
+			{Path: initrdFile, Size: b.boot.initrd.size},
+			{Path: b.squashfsFile(), Size: b.plan.MaxSize(), Grow: true},
+			{Path: ManifestFile, Size: int64(len(text)) + maxManifest, Grow: true},
+		},
+		Boot: &iso.Boot{Kernel: kernelFile, Initrd: initrdFile, Cmdline: b.boot.cmdline},
+	})
+}
+
+// payload copies a file into the ISO.
+func (b *isoBuild) payload(ctx context.Context, name string, p payload) error {
+	r, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close() // read only: nothing is lost with its error
+	h := sha256.New()
+	if err := b.iso.WriteFile(name, io.TeeReader(r, h)); err != nil {
+		return err
+	}
+	b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: name, Size: p.size, SHA256: hex.EncodeToString(h.Sum(nil))})
+	return ctx.Err()
+}
+
+// squashfs writes the squashfs straight into its extent.
+func (b *isoBuild) squashfs(ctx context.Context) error {
+	name := b.squashfsFile()
+	var info *squashfs.Result
+	err := b.iso.Stream(name, func(w io.WriterAt) (int64, error) {
+		var err error
+		if info, err = b.plan.Write(ctx, w); err != nil {
+			return 0, err
+		}
+		return info.Size, nil
+	})
+	if err != nil {
+		return err
+	}
+	off, err := b.iso.Offset(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	entry, err := b.entry(ctx, b.out, name, off, info)
+	if err != nil {
+		return err
+	}
+	b.manifest.Files = append(b.manifest.Files, entry)
+	return nil
+}

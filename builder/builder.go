@@ -1,0 +1,220 @@
+// Package builder presses a closure or a tree into a squashfs, an initrd, or a
+// bootable ISO: it finds the inputs, lets the format packages write into one
+// output file, and records what went in as a manifest.
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/isopress/isopress/squashfs"
+)
+
+// Source is what goes into the squashfs: a closure, or a tree.
+type Source struct {
+	Closure *Closure // store paths at the root, as NixOS mounts them at /nix/store
+	Root    string   // or a directory of the host, with owners, dates and xattrs
+	AllRoot bool     // Root's files belong to root
+}
+
+// Options of a build.
+type Options struct {
+	Source Source
+	Boot   Boot // for an ISO
+	Output string
+
+	Compression squashfs.Compression
+	BlockSize   int // bytes; 0 is the squashfs package's default
+	Workers     int
+	Memory      int64 // bytes
+	// SourceDate dates the image, and is the latest date that a file keeps. The
+	// zero value is no bound, and the epoch for the image itself.
+	SourceDate time.Time
+
+	// Progress and Warn, where not nil, are told of what happens.
+	Progress func(Progress)
+	Warn     func(msg string)
+}
+
+// Progress is how far a build is.
+type Progress struct {
+	Phase       string // "scan", "read", "press" or "check"
+	Done, Total int64  // files for "scan", else bytes; Total is 0 where not known
+	Written     int64  // bytes of squashfs so far
+}
+
+// Result of a build.
+type Result struct {
+	Output string `json:"output"`
+	Size   int64  `json:"size"` // bytes
+	*Manifest
+}
+
+func (o *Options) progress(p Progress) {
+	if o.Progress != nil {
+		o.Progress(p)
+	}
+}
+
+func (o *Options) warn(format string, args ...any) {
+	if o.Warn != nil {
+		o.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+// fs is the tree that becomes the squashfs.
+func (o *Options) fs() (fs.FS, error) {
+	switch {
+	case o.Source.Closure != nil && o.Source.Root != "":
+		return nil, errors.New("both a closure and a root directory: give one")
+	case o.Source.Closure != nil:
+		return o.Source.Closure.FS(), nil
+	case o.Source.Root != "":
+		if info, err := os.Stat(o.Source.Root); err != nil {
+			return nil, err
+		} else if !info.IsDir() {
+			return nil, fmt.Errorf("%s: not a directory", o.Source.Root)
+		}
+		return squashfs.DirFS(o.Source.Root), checkOutside(o.Output, o.Source.Root)
+	}
+	return nil, errors.New("nothing to press: give --closure, --system or --root")
+}
+
+func (o *Options) squashfsOptions() squashfs.Options {
+	stages := map[squashfs.Stage]string{
+		squashfs.StageScan: "scan", squashfs.StageHash: "read", squashfs.StageWrite: "press",
+	}
+	return squashfs.Options{
+		Compression: o.Compression,
+		BlockSize:   o.BlockSize,
+		ModTime:     o.SourceDate,
+		MaxModTime:  o.SourceDate,
+		AllRoot:     o.Source.AllRoot,
+		Workers:     o.Workers,
+		Memory:      o.Memory,
+		Progress: func(p squashfs.Progress) {
+			o.progress(Progress{stages[p.Stage], p.Done, p.Total, p.Written})
+		},
+		Warn: func(path, msg string) { o.warn("%s: %s", path, msg) },
+	}
+}
+
+// Squashfs writes the source as a squashfs image.
+func Squashfs(ctx context.Context, o Options) (*Result, error) {
+	tree, err := o.fs()
+	if err != nil {
+		return nil, err
+	}
+	out, err := createOutput(o.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Cleanup()
+	plan, err := squashfs.Prepare(ctx, tree, o.squashfsOptions())
+	if err != nil {
+		return nil, err
+	}
+	if err := o.checkSpace(plan, 0); err != nil {
+		return nil, err
+	}
+	info, err := plan.Write(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := o.entry(ctx, out, filepath.Base(o.Output), 0, info)
+	if err != nil {
+		return nil, err
+	}
+	m := o.manifest()
+	m.Files = []ManifestEntry{entry}
+	return &Result{o.Output, info.Size, m}, out.commit()
+}
+
+// entry describes a squashfs that lies at off of the output, and reads it back
+// for its digest.
+func (o *Options) entry(ctx context.Context, out *output, name string, off int64, info *squashfs.Result) (ManifestEntry, error) {
+	h := sha256.New()
+	r := &checkedReader{ctx: ctx, r: io.NewSectionReader(out, off, info.Size), advance: func(done int64) {
+		o.progress(Progress{Phase: "check", Done: done, Total: info.Size, Written: info.Size})
+	}}
+	n, err := io.Copy(h, r)
+	if err == nil && n != info.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return ManifestEntry{}, fmt.Errorf("%s: reading it back: %w", o.Output, withoutPath(err))
+	}
+	return ManifestEntry{Path: name, Size: info.Size, SHA256: hex.EncodeToString(h.Sum(nil)), Squashfs: info}, nil
+}
+
+// checkedReader ends with its context and tells how far it is.
+type checkedReader struct {
+	ctx     context.Context
+	r       io.Reader
+	done    int64
+	advance func(int64)
+}
+
+func (c *checkedReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.r.Read(b)
+	c.done += int64(n)
+	c.advance(c.done)
+	return n, err
+}
+
+func (o *Options) manifest() *Manifest {
+	size := o.BlockSize
+	if size == 0 {
+		size = squashfs.DefaultBlockSize
+	}
+	m := &Manifest{Format: 1, Builder: ThisBuilder(), Options: ManifestOptions{
+		Compression: o.Compression.String(), BlockSize: size, AllRoot: o.Source.AllRoot,
+	}}
+	if !o.SourceDate.IsZero() {
+		seconds := o.SourceDate.Unix()
+		m.Options.SourceDateEpoch = &seconds
+	}
+	if o.Source.Closure != nil {
+		m.StorePaths = o.Source.Closure.manifestPaths()
+	}
+	return m
+}
+
+// A closure has never been seen to shrink below a tenth, and a half is common.
+const (
+	bestRatio   = 10
+	commonRatio = 2
+)
+
+// checkSpace fails where the output cannot fit, and warns where it may not.
+// extra is what comes beside the squashfs.
+func (o *Options) checkSpace(plan *squashfs.Plan, extra int64) error {
+	free, known := freeSpace(filepath.Dir(o.Output))
+	if !known {
+		return nil
+	}
+	worst, best := plan.MaxSize()+extra, plan.MaxSize()/bestRatio+extra
+	if o.Compression.String() == "none" {
+		best = worst
+	}
+	if free < best {
+		return fmt.Errorf("%s: %s free, at least %s needed", filepath.Dir(o.Output), mebibytes(free), mebibytes(best))
+	}
+	if free < worst/commonRatio {
+		o.warn("%s: only %s free, and the image may take up to %s", filepath.Dir(o.Output), mebibytes(free), mebibytes(worst))
+	}
+	return nil
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

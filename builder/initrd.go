@@ -1,0 +1,125 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/isopress/isopress/initrd"
+)
+
+// InitrdOptions say what goes into an initrd.
+type InitrdOptions struct {
+	Init          string   // host file that becomes /init
+	KernelModules string   // host directory with lib/modules/<version>, "" for none
+	Modules       []string // names that must be there; nil: [initrd.DefaultModules] as far as the kernel has them
+	Add           []Add
+	Root          string // host directory that absolute symlinks of KernelModules start from, "" for /
+	Compression   string // as [initrd.Options] has it
+	SourceDate    time.Time
+	Output        string
+	Warn          func(msg string)
+}
+
+// Add is a file or tree of the host and its place in the initrd.
+type Add struct{ Src, Dst string }
+
+// ParseAdd reads "SRC:DST".
+func ParseAdd(s string) (Add, error) {
+	src, dst, ok := strings.Cut(s, ":")
+	if !ok || src == "" || dst == "" {
+		return Add{}, fmt.Errorf("%q: must be SRC:DST, a host path and its place in the initrd", s)
+	}
+	return Add{src, dst}, nil
+}
+
+// InitrdResult tells of an initrd that was written.
+type InitrdResult struct {
+	Output        string   `json:"output"`
+	Size          int64    `json:"size"` // bytes
+	SHA256        string   `json:"sha256"`
+	KernelVersion string   `json:"kernel_version,omitempty"`
+	Modules       []string `json:"modules,omitempty"` // in load order
+	Builder       Builder  `json:"builder"`
+}
+
+// essential modules: without one of them, as a module or built in, no medium is mounted.
+var essential = []string{"loop", "squashfs", "overlay", "isofs"}
+
+// archive collects the entries.
+func (o *InitrdOptions) archive() (*initrd.Archive, initrd.Modules, error) {
+	a := &initrd.Archive{Root: o.Root}
+	var modules initrd.Modules
+	if o.Init != "" {
+		if err := a.AddInit(o.Init); err != nil {
+			return nil, modules, err
+		}
+	}
+	if o.KernelModules != "" {
+		var err error
+		if modules, err = o.addModules(a); err != nil {
+			return nil, modules, err
+		}
+	}
+	for _, add := range o.Add {
+		if err := a.AddTree(add.Dst, add.Src); err != nil {
+			return nil, modules, err
+		}
+	}
+	return a, modules, nil
+}
+
+func (o *InitrdOptions) addModules(a *initrd.Archive) (initrd.Modules, error) {
+	want, must := o.Modules, o.Modules
+	if want == nil {
+		want, must = initrd.DefaultModules, essential
+	}
+	modules, err := a.AddModules(o.KernelModules, want)
+	if err != nil {
+		return modules, err
+	}
+	for _, name := range must {
+		for _, missing := range modules.Missing {
+			if name == missing {
+				return modules, fmt.Errorf("%s: the kernel %s has no module %s", o.KernelModules, modules.Version, name)
+			}
+		}
+	}
+	return modules, nil
+}
+
+// Initrd writes an initrd.
+func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
+	if o.Init == "" && o.KernelModules == "" && len(o.Add) == 0 {
+		return nil, errors.New("nothing to pack: give --init, --kernel-modules or --add")
+	}
+	a, modules, err := o.archive()
+	if err != nil {
+		return nil, err
+	}
+	out, err := createOutput(o.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Cleanup()
+	h := sha256.New()
+	w := io.MultiWriter(io.NewOffsetWriter(out, 0), h)
+	if err := a.Write(ctx, w, initrd.Options{Compression: o.Compression, ModTime: o.SourceDate}); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(out.Name())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Clean(o.Output), withoutPath(err))
+	}
+	return &InitrdResult{
+		Output: o.Output, Size: info.Size(), SHA256: hex.EncodeToString(h.Sum(nil)),
+		KernelVersion: modules.Version, Modules: modules.Added, Builder: ThisBuilder(),
+	}, out.commit()
+}

@@ -1,0 +1,86 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// output is a file that appears under its name only when it is complete.
+type output struct {
+	*renameio.PendingFile
+	path string
+}
+
+// createOutput makes the temporary file beside path, so that a directory that is
+// missing or closed to us is found before any work is done.
+func createOutput(path string) (*output, error) {
+	if path == "" {
+		return nil, errors.New("no output file: name one with -o")
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file; write to a file and copy that", path)
+	}
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o644))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: the directory %s does not exist", path, filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, withoutPath(err))
+	}
+	return &output{f, path}, nil
+}
+
+// withoutPath takes the temporary file's name out of an error.
+func withoutPath(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// WriteAt names the output, not the temporary file, in its errors.
+func (o *output) WriteAt(b []byte, off int64) (int, error) {
+	n, err := o.File.WriteAt(b, off)
+	if err != nil {
+		err = fmt.Errorf("%s: write: %w", o.path, withoutPath(err))
+	}
+	return n, err
+}
+
+// commit gives the file its name.
+func (o *output) commit() error {
+	if err := o.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("%s: %w", o.path, withoutPath(err))
+	}
+	return nil
+}
+
+// checkOutside refuses an output within the tree that goes into it.
+func checkOutside(out, root string) error {
+	dir, err := filepath.Abs(filepath.Dir(out))
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return fmt.Errorf("%s: the directory %s does not exist", out, filepath.Dir(out))
+	}
+	tree, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return err
+	}
+	if tree, err = filepath.Abs(tree); err != nil {
+		return err
+	}
+	rel, err := filepath.Rel(tree, dir)
+	if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return fmt.Errorf("%s: lies within %s, which is to go into it; write it elsewhere", out, root)
+	}
+	return nil
+}

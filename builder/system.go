@@ -1,0 +1,108 @@
+package builder
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+)
+
+// system is what a NixOS-like top level says of how to boot it; all paths are
+// absolute, as the closure itself sees them.
+type system struct {
+	toplevel string
+	label    string
+	kernel   string
+	initrd   string // "" where the top level has none
+	modules  string // directory with lib/modules/<version>, or ""
+	init     string
+	params   []string
+}
+
+// bootspec is the part of NixOS's boot.json that matters here (NixOS RFC 125).
+type bootspec struct {
+	V1 *struct {
+		Label         string   `json:"label"`
+		Kernel        string   `json:"kernel"`
+		KernelParams  []string `json:"kernelParams"`
+		Initrd        string   `json:"initrd"`
+		InitrdSecrets string   `json:"initrdSecrets"`
+		Init          string   `json:"init"`
+	} `json:"org.nixos.bootspec.v1"`
+}
+
+// maxBootFile bounds boot.json and kernel-params.
+const maxBootFile = 1 << 20
+
+// readSystem reads the top level's boot.json, or, where it has none, its links
+// kernel and initrd and its files kernel-params and init.
+func readSystem(c *Closure, toplevel string) (*system, error) {
+	toplevel = path.Clean(toplevel)
+	if !c.has(toplevel) {
+		return nil, fmt.Errorf("system %s is not in the closure", toplevel)
+	}
+	s := &system{toplevel: toplevel, kernel: toplevel + "/kernel", init: toplevel + "/init"}
+	if c.exists(toplevel + "/kernel-modules") {
+		s.modules = toplevel + "/kernel-modules"
+	}
+	spec, err := c.readText(toplevel + "/boot.json")
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, s.readLinks(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, s.readBootspec(spec)
+}
+
+func (s *system) readBootspec(text []byte) error {
+	var spec bootspec
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return fmt.Errorf("%s/boot.json: %w", s.toplevel, err)
+	}
+	v1 := spec.V1
+	if v1 == nil || v1.Kernel == "" || v1.Init == "" {
+		return fmt.Errorf("%s/boot.json: no kernel and init of org.nixos.bootspec.v1", s.toplevel)
+	}
+	s.label, s.kernel, s.initrd, s.init, s.params = v1.Label, v1.Kernel, v1.Initrd, v1.Init, v1.KernelParams
+	return nil
+}
+
+func (s *system) readLinks(c *Closure) error {
+	params, err := c.readText(s.toplevel + "/kernel-params")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.params = strings.Fields(string(params))
+	if c.exists(s.toplevel + "/initrd") {
+		s.initrd = s.toplevel + "/initrd"
+	}
+	return nil
+}
+
+// exists reports whether a path of the closure's world is there, links followed.
+func (c *Closure) exists(path string) bool {
+	_, _, err := c.resolve(path)
+	return err == nil
+}
+
+func (c *Closure) readText(path string) ([]byte, error) {
+	_, host, err := c.resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(host)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxBootFile+1))
+	if err == nil && len(b) > maxBootFile {
+		err = fmt.Errorf("%s: over %d bytes", path, maxBootFile)
+	}
+	return b, err
+}
