@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// hints say what a person can do about an error.
+func hints(c *config, err error, devs []device, modules int) []string {
+	if errors.Is(err, errNoRoot) {
+		return append([]string{"add root=LABEL=<volume ID of the medium> to the kernel command line"}, labelsSeen(c, devs)...)
+	}
+	if c.label == "" && c.device == "" || hasMedium(c, devs) {
+		return nil
+	}
+	var h []string
+	if len(c.label) > pvdIDSize {
+		h = append(h, fmt.Sprintf("a shorter volume ID: this one has %d bytes, ISO 9660 holds %d", len(c.label), pvdIDSize))
+	}
+	h = append(h, labelsSeen(c, devs)...)
+	switch {
+	case len(devs) == 0 && modules == 0:
+		h = append(h, "an initrd with kernel modules: this one has none, and the kernel alone found no disk and no CD")
+	case len(devs) == 0:
+		h = append(h, "an initrd with the module of the controller that the medium is at: no disk and no CD was found")
+	default:
+		h = append(h, "another port or kind of drive; an initrd with the module of the medium's controller")
+	}
+	return append(h, "writing the image again as it is (dd): tools that unpack it to a stick lose its volume ID")
+}
+
+// labelsSeen proposes the volumes that are there.
+func labelsSeen(c *config, devs []device) []string {
+	var h []string
+	for _, d := range devs {
+		if d.state == stateVolume && d.parent == "" && d.label != "" && d.label != c.label {
+			h = append(h, fmt.Sprintf("root=LABEL=%s, if /dev/%s is the medium", escape(d.label), d.name))
+		}
+	}
+	return h
+}
+
+// hasMedium: a device fits, so that the trouble lies elsewhere.
+func hasMedium(c *config, devs []device) bool {
+	for _, d := range devs {
+		if d.state == stateVolume && d.why == "" && (d.label == c.label && c.label != "" || d.name == c.device) {
+			return true
+		}
+	}
+	return false
+}
+
+// escape is what unescape reads, without white space and quotes.
+func escape(label string) string {
+	var b strings.Builder
+	for _, c := range []byte(label) {
+		if c <= ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			fmt.Fprintf(&b, `\x%02x`, c)
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
