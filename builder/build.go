@@ -1,10 +1,10 @@
 package builder
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"io"
 
 	"github.com/isopress/isopress/iso"
@@ -82,11 +82,7 @@ func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = b.iso.Stream(ManifestFile, func(w io.WriterAt) (int64, error) {
-		n, err := w.WriteAt(text, 0)
-		return int64(n), err
-	})
-	if err != nil {
+	if err := b.iso.WriteFile(ManifestFile, bytes.NewReader(text)); err != nil {
 		return 0, err
 	}
 	// The manifest holds the digests of all the rest: its own identifies the image.
@@ -152,11 +148,7 @@ func (b *isoBuild) squashfs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	off, err := b.iso.Offset(name)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	entry, err := b.entry(ctx, b.out, name, off, info)
+	entry, err := b.entry(ctx, b.out, name, b.iso.Extent(name).Offset, info)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/isopress/isopress/internal/qemu"
+)
+
+var bootVerb = verb{
+	name:  "boot",
+	args:  "IMAGE [OPTIONS]",
+	about: "Boot an image under QEMU, its serial console on the terminal",
+	run:   runBoot,
+	flags: func(f *flags) {
+		r := &f.run
+		f.set.StringVar(&r.firmware, "firmware", "bios", "bios or uefi")
+		f.set.StringVar(&r.attach, "attach", "cdrom", "how: cdrom (IDE), ahci (CD on q35), usb (stick), virtio, ide or nvme (disks)")
+		f.set.StringVar(&r.memory, "memory", "1G", "the guest's memory, a `SIZE`")
+		f.set.IntVar(&r.cpus, "cpus", 1, "the guest's processors")
+		f.set.StringVar(&r.expect, "expect", "", "end when a line of the console matches `REGEXP`: exit 0; without a match 1")
+		f.set.DurationVar(&r.timeout, "timeout", 0, "give up after this time (default: 5m with --expect, else none)")
+		f.set.StringVar(&r.screenshot, "screenshot", "", "write the guest's screen to this PNG `FILE` at the end")
+	},
+}
+
+// runFlags say how to run an image.
+type runFlags struct {
+	firmware, attach, memory string
+	cpus                     int
+	expect                   string
+	timeout                  time.Duration
+	screenshot               string
+}
+
+// expectTimeout is how long an expected line may take where nobody says so.
+const expectTimeout = 5 * time.Minute
+
+func runBoot(ctx context.Context, a *app, f *flags, args []string) error {
+	c, err := a.bootConfig(f, args)
+	if err != nil {
+		return err
+	}
+	timeout := f.run.timeout
+	if timeout == 0 && c.Expect != nil {
+		timeout = expectTimeout
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	if c.Expect == nil {
+		restore, err := a.interactive(&c)
+		if err != nil {
+			return err
+		}
+		defer restore()
+	}
+	res, err := qemu.Run(ctx, c)
+	if f.json {
+		return errors.Join(err, a.printJSON(bootResult(res, err)))
+	}
+	if errors.Is(err, qemu.ErrTimeout) {
+		return fmt.Errorf("%w after %s", err, timeout)
+	}
+	if err == nil && c.Expect != nil && !f.quiet {
+		fmt.Fprintf(a.stderr, "\nisopress: matched after %s: %s\n", res.Elapsed.Round(100*time.Millisecond), res.Line)
+	}
+	return err
+}
+
+func (a *app) bootConfig(f *flags, args []string) (c qemu.Config, err error) {
+	if len(args) != 1 {
+		return c, usagef("give one image to boot")
+	}
+	c = qemu.Config{
+		Image: args[0], Firmware: qemu.Firmware(f.run.firmware), Attach: qemu.Attach(f.run.attach),
+		CPUs: f.run.cpus, ScreenshotPath: f.run.screenshot, Console: a.stdout, OVMF: a.getenv("OVMF_FD"),
+	}
+	if f.json {
+		c.Console = a.stderr
+	}
+	if f.quiet {
+		c.Console = nil
+	}
+	if c.Memory, err = parseSize(f.run.memory); err != nil {
+		return c, usagef("--memory: %w", err)
+	}
+	if f.run.timeout < 0 {
+		return c, usagef("--timeout %s: must be positive", f.run.timeout)
+	}
+	if f.run.expect != "" {
+		if c.Expect, err = regexp.Compile(f.run.expect); err != nil {
+			return c, usagef("--expect: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// interactive connects the terminal to the guest, each key as it is pressed.
+func (a *app) interactive(c *qemu.Config) (restore func(), err error) {
+	c.Stdin = a.stdin
+	f, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func() {}, nil
+	}
+	state, err := term.MakeRaw(int(f.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	return func() { term.Restore(int(f.Fd()), state) }, nil
+}
+
+// bootReport is a boot as JSON.
+type bootReport struct {
+	Matched  bool    `json:"matched"`
+	Line     string  `json:"line,omitempty"`
+	Shutdown string  `json:"shutdown,omitempty"`
+	Seconds  float64 `json:"seconds"`
+	Accel    string  `json:"accel"`
+	Error    string  `json:"error,omitempty"`
+}
+
+func bootResult(r qemu.Result, err error) bootReport {
+	b := bootReport{Matched: r.Line != "", Line: r.Line, Shutdown: r.Shutdown,
+		Seconds: r.Elapsed.Seconds(), Accel: string(r.Accel)}
+	if err != nil {
+		b.Error = err.Error()
+	}
+	return b
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/isopress/isopress/builder"
+)
+
+var buildVerb = verb{
+	name:  "build",
+	args:  "SOURCE -o OUT.iso [OPTIONS]",
+	about: "Press a closure or a tree into a bootable hybrid ISO",
+	run:   runBuild,
+	flags: func(f *flags) {
+		f.addOutput()
+		f.addSource()
+		f.addBoot()
+		f.addPack()
+	},
+}
+
+// bootFlags say how an ISO boots.
+type bootFlags struct {
+	kernel     string
+	modules    string
+	initrd     string
+	initBinary string
+	init       string
+	cmdline    string
+	volumeID   string
+	joliet     bool
+}
+
+func (f *flags) addBoot() {
+	b := &f.boot
+	f.set.StringVar(&b.kernel, "kernel", "", "Linux bzImage `FILE` (default: the system's)")
+	f.set.StringVar(&b.modules, "kernel-modules", "", "`DIR` with lib/modules/<version>, for isopress's own initrd (default: the system's)")
+	f.set.StringVar(&b.initrd, "initrd", "", "initrd `FILE`, or auto for isopress's own (default: the system's, or auto where it has none)")
+	f.set.StringVar(&b.initBinary, "init-binary", "", "isopress-init `FILE` for isopress's own initrd (default: beside isopress)")
+	f.set.StringVar(&b.init, "init", "", "first program, a `PATH` in the image (default: the system's)")
+	f.set.StringVar(&b.cmdline, "cmdline", "", "kernel parameters, appended to the system's")
+	f.set.StringVar(&b.volumeID, "volume-id", "", "volume `ID` (default: root=LABEL= of the command line, or ISOPRESS)")
+	f.set.BoolVar(&b.joliet, "joliet", false, "add a Joliet tree, for Windows")
+}
+
+func runBuild(ctx context.Context, a *app, f *flags, args []string) error {
+	o, err := a.options(ctx, f, args)
+	if err != nil {
+		return err
+	}
+	initBinary, err := findInit(ctx, f.boot.initBinary)
+	if err != nil {
+		return err
+	}
+	defer initBinary.remove()
+	o.Boot = builder.Boot{
+		System: f.source.system, Kernel: f.boot.kernel, KernelModules: f.boot.modules,
+		Initrd: f.boot.initrd, InitBinary: initBinary.path, Init: f.boot.init,
+		Cmdline: f.boot.cmdline, VolumeID: f.boot.volumeID, Joliet: f.boot.joliet,
+	}
+	return a.press(ctx, f, o, builder.Build)
+}
+
+// initBinary is an isopress-init that was found, or built for the moment.
+type initBinary struct {
+	path string // "" where there is none
+	temp string // directory to remove
+}
+
+func (b initBinary) remove() {
+	if b.temp != "" {
+		os.RemoveAll(b.temp)
+	}
+}
+
+const initName = "isopress-init"
+
+// findInit looks for isopress-init beside the executable. Under go run the
+// executable lies alone in a temporary directory: there it is built.
+func findInit(ctx context.Context, given string) (initBinary, error) {
+	if given != "" {
+		_, err := os.Stat(given)
+		return initBinary{path: given}, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return initBinary{}, err
+	}
+	if real, err := filepath.EvalSymlinks(exe); err == nil {
+		exe = real
+	}
+	beside := filepath.Join(filepath.Dir(exe), initName)
+	_, err = os.Stat(beside)
+	switch {
+	case err == nil:
+		return initBinary{path: beside}, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return initBinary{}, err
+	case strings.Contains(exe, string(filepath.Separator)+"go-build"):
+		return compileInit(ctx)
+	}
+	return initBinary{}, nil // the builder says so if it needs one
+}
+
+// compileInit builds isopress-init as the README does: the same from every checkout.
+func compileInit(ctx context.Context) (initBinary, error) {
+	dir, err := os.MkdirTemp("", "isopress-init-")
+	if err != nil {
+		return initBinary{}, err
+	}
+	b := initBinary{filepath.Join(dir, initName), dir}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
+		"-o", b.path, "github.com/isopress/isopress/cmd/"+initName)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.remove()
+		return initBinary{}, fmt.Errorf("building %s: %w: %s", initName, err, strings.TrimSpace(string(out)))
+	}
+	return b, nil
+}

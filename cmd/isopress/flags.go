@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// flags are the options of one verb; each verb defines those that it has.
+type flags struct {
+	set   *pflag.FlagSet
+	json  bool
+	quiet bool
+	jobs  int
+
+	output string
+	source sourceFlags
+	pack   packFlags
+	boot   bootFlags
+	initrd initrdFlags
+	run    runFlags
+}
+
+func newFlags(v verb) *flags {
+	f := &flags{set: pflag.NewFlagSet(v.name, pflag.ContinueOnError)}
+	f.set.SortFlags = false
+	f.set.SetOutput(io.Discard) // errors and help are printed by us
+	f.set.Usage = func() {}
+	if v.flags != nil {
+		v.flags(f)
+	}
+	f.set.BoolVar(&f.json, "json", false, "print the result as JSON on stdout")
+	f.set.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
+	f.set.IntVarP(&f.jobs, "jobs", "j", 0, "number of compressing workers (default: one a CPU)")
+	return f
+}
+
+func (f *flags) usage(w io.Writer, v verb) {
+	fmt.Fprintf(w, "Usage: isopress %s %s\n\n%s.\n\n%s", v.name, v.args, v.about, f.set.FlagUsages())
+}
+
+func (f *flags) addOutput() {
+	f.set.StringVarP(&f.output, "output", "o", "", "file to write (required)")
+}
+
+// noArgs refuses arguments beyond the options.
+func noArgs(args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// printJSON puts a result on stdout.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// parseSize reads bytes with an optional suffix K, M, G or T, in powers of 1024.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I")
+	shift := 0
+	if i := strings.IndexAny(digits, "KMGT"); i >= 0 && i == len(digits)-1 {
+		shift = 10 * (1 + strings.IndexByte("KMGT", digits[i]))
+		digits = digits[:i]
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("size %q: use bytes, or a number with K, M, G or T", s)
+	}
+	return n << shift, nil
+}
+
+// sourceDate reads SOURCE_DATE_EPOCH; the zero time where it is not set.
+func (a *app) sourceDate() (time.Time, error) {
+	s := a.getenv("SOURCE_DATE_EPOCH")
+	if s == "" {
+		return time.Time{}, nil
+	}
+	seconds, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || seconds < 0 {
+		return time.Time{}, usagef("SOURCE_DATE_EPOCH %q: must be seconds since 1970", s)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}

@@ -1,0 +1,123 @@
+// Command isopress presses a Nix closure, or any tree, into a bootable hybrid ISO.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+// Exit codes; usage repeats them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	os.Exit(a.main(ctx, os.Args[1:]))
+}
+
+// app is the program's surroundings. Only cmd knows of the environment.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+}
+
+// verb is one of the program's commands.
+type verb struct {
+	name, args, about string
+	run               func(ctx context.Context, a *app, f *flags, args []string) error
+	flags             func(f *flags)
+}
+
+func verbs() []verb {
+	return []verb{buildVerb, squashfsVerb, initrdVerb, bootVerb, versionVerb}
+}
+
+const usageHead = `isopress presses a Nix closure, or any tree, into a bootable hybrid ISO.
+
+Usage: isopress VERB [OPTIONS]
+
+`
+
+const usageTail = `
+isopress VERB -h tells a verb's options. Progress and messages go to stderr, live
+only on a terminal. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+`
+
+func (a *app) usage(w io.Writer) {
+	fmt.Fprint(w, usageHead)
+	for _, v := range verbs() {
+		fmt.Fprintf(w, "  %-10s %s\n", v.name, v.about)
+	}
+	fmt.Fprint(w, usageTail)
+}
+
+// main runs one verb and returns the exit code.
+func (a *app) main(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		a.usage(a.stderr)
+		return exitUsage
+	}
+	switch args[0] {
+	case "-h", "--help", "help":
+		a.usage(a.stdout)
+		return exitDone
+	case "--version":
+		args[0] = versionVerb.name
+	}
+	for _, v := range verbs() {
+		if v.name == args[0] {
+			return a.exitCode(ctx, v, a.runVerb(ctx, v, args[1:]))
+		}
+	}
+	fmt.Fprintf(a.stderr, "isopress: unknown verb %q; isopress -h lists them\n", args[0])
+	return exitUsage
+}
+
+func (a *app) runVerb(ctx context.Context, v verb, args []string) error {
+	f := newFlags(v)
+	err := f.set.Parse(args)
+	if errors.Is(err, pflag.ErrHelp) {
+		f.usage(a.stdout, v)
+		return nil
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	return v.run(ctx, a, f, f.set.Args())
+}
+
+// usageError is an error in the command line.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func (a *app) exitCode(ctx context.Context, v verb, err error) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		fmt.Fprintf(a.stderr, "isopress: %s: %v\nisopress %s -h tells the options\n", v.name, err, v.name)
+		return exitUsage
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintf(a.stderr, "isopress: %s: interrupted\n", v.name)
+		return exitInterrupted
+	default:
+		fmt.Fprintf(a.stderr, "isopress: %s: %v\n", v.name, err)
+		return exitFailed
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/squashfs"
+)
+
+// sourceFlags say what to press.
+type sourceFlags struct {
+	closure      string
+	closureInfo  string
+	registration string
+	system       string
+	root         string
+	allRoot      bool
+	storeRoot    string
+}
+
+func (f *flags) addSource() {
+	s := &f.source
+	f.set.StringVar(&s.closure, "closure", "", "`FILE` with store paths, a line each (nix-store -qR); - is stdin")
+	f.set.StringVar(&s.registration, "registration", "", "`FILE` with their registration (nix-store --dump-db), stored as nix-path-registration")
+	f.set.StringVar(&s.closureInfo, "closure-info", "", "`DIR` with both, as nixpkgs' closureInfo makes it")
+	f.set.StringVar(&s.system, "system", "", "`STOREPATH` of a NixOS-like top level; its closure is asked of nix-store where --closure is not given")
+	f.set.StringVar(&s.root, "root", "", "`DIR`ectory tree to press instead, with its owners, modes, dates and xattrs")
+	f.set.BoolVar(&s.allRoot, "all-root", false, "with --root: make root the owner of everything")
+	f.set.StringVar(&s.storeRoot, "store-root", "", "`DIR` in which the store really lies, as DIR/nix/store")
+}
+
+func (s *sourceFlags) check() error {
+	if s.closureInfo != "" {
+		if s.closure != "" || s.registration != "" {
+			return usagef("--closure-info stands for --closure and --registration: give either")
+		}
+		s.closure = filepath.Join(s.closureInfo, "store-paths")
+		s.registration = filepath.Join(s.closureInfo, "registration")
+	}
+	switch fromStore := s.closure != "" || s.system != ""; {
+	case !fromStore && s.root == "":
+		return usagef("nothing to press: give --closure, --closure-info, --system or --root")
+	case fromStore && s.root != "":
+		return usagef("--root cannot be combined with --closure, --closure-info or --system")
+	case s.root != "" && (s.registration != "" || s.storeRoot != ""):
+		return usagef("--registration and --store-root are for a closure, not for --root")
+	case s.root == "" && s.allRoot:
+		return usagef("--all-root is for --root: in a store everything belongs to root")
+	}
+	return nil
+}
+
+// source reads what the options name.
+func (a *app) source(ctx context.Context, s *sourceFlags) (builder.Source, error) {
+	if err := s.check(); err != nil {
+		return builder.Source{}, err
+	}
+	if s.root != "" {
+		return builder.Source{Root: s.root, AllRoot: s.allRoot}, nil
+	}
+	list, err := a.closureList(ctx, s)
+	if err != nil {
+		return builder.Source{}, err
+	}
+	c, err := builder.NewClosure(bytes.NewReader(list), s.storeRoot)
+	if err != nil {
+		return builder.Source{}, err
+	}
+	registration, err := a.registration(ctx, s, c)
+	if err != nil || registration == nil {
+		return builder.Source{Closure: c}, err
+	}
+	return builder.Source{Closure: c}, c.SetRegistration(bytes.NewReader(registration))
+}
+
+func (a *app) closureList(ctx context.Context, s *sourceFlags) ([]byte, error) {
+	switch s.closure {
+	case "":
+		return nixStore(ctx, s.storeRoot, "-qR", s.system)
+	case "-":
+		return io.ReadAll(a.stdin)
+	}
+	return os.ReadFile(s.closure)
+}
+
+// registration is nil where none is known: a list of paths alone has none.
+func (a *app) registration(ctx context.Context, s *sourceFlags, c *builder.Closure) ([]byte, error) {
+	switch {
+	case s.registration == "-":
+		return nil, usagef("--registration reads a file, not stdin")
+	case s.registration != "":
+		return os.ReadFile(s.registration)
+	case s.closure == "":
+		return nixStore(ctx, s.storeRoot, append([]string{"--dump-db"}, c.Paths()...)...)
+	}
+	return nil, nil
+}
+
+// nixStore asks the machine's Nix.
+func nixStore(ctx context.Context, storeRoot string, args ...string) ([]byte, error) {
+	if storeRoot != "" {
+		args = append([]string{"--store", storeRoot}, args...)
+	}
+	cmd := exec.CommandContext(ctx, "nix-store", args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, errors.New("no nix-store on this machine to ask for the closure: list it elsewhere with nix-store -qR, and give it with --closure")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("nix-store %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+	}
+	return out, nil
+}
+
+// packFlags say how to press it.
+type packFlags struct {
+	compression string
+	blockSize   string
+	memory      string
+}
+
+func (f *flags) addPack() {
+	f.set.StringVar(&f.pack.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, gzip:1 to 9, or none")
+	f.set.StringVar(&f.pack.blockSize, "block-size", "1M", "squashfs block `SIZE`, 4K to 1M")
+	f.set.StringVar(&f.pack.memory, "memory", "256M", "bound on the memory of blocks in flight, a `SIZE`")
+}
+
+// options puts together what the packing verbs have in common. What is wrong
+// with the command line is found before any file is looked at.
+func (a *app) options(ctx context.Context, f *flags, args []string) (o builder.Options, err error) {
+	if err := noArgs(args); err != nil {
+		return o, err
+	}
+	if f.output == "" {
+		return o, usagef("no output file: name one with -o")
+	}
+	if err := f.setPack(&o); err != nil {
+		return o, err
+	}
+	if o.SourceDate, err = a.sourceDate(); err != nil {
+		return o, err
+	}
+	o.Output = f.output
+	o.Source, err = a.source(ctx, &f.source)
+	return o, err
+}
+
+func (f *flags) setPack(o *builder.Options) (err error) {
+	if o.Compression, err = squashfs.ParseCompression(f.pack.compression); err != nil {
+		return usageError{err}
+	}
+	size, err := parseSize(f.pack.blockSize)
+	if err != nil {
+		return usagef("--block-size: %w", err)
+	}
+	if size < squashfs.MinBlockSize || size > squashfs.MaxBlockSize || size&(size-1) != 0 {
+		return usagef("--block-size %s: must be a power of two from 4K to 1M", f.pack.blockSize)
+	}
+	o.BlockSize = int(size)
+	if o.Memory, err = parseSize(f.pack.memory); err != nil || o.Memory == 0 {
+		return usagef("--memory %q: must be a size such as 256M", f.pack.memory)
+	}
+	if f.jobs < 0 || f.jobs > 1024 || f.jobs == 0 && f.set.Changed("jobs") {
+		return usagef("-j %d: must be 1 to 1024", f.jobs)
+	}
+	o.Workers = f.jobs
+	return nil
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+
+	"github.com/isopress/isopress/builder"
+)
+
+var squashfsVerb = verb{
+	name:  "squashfs",
+	args:  "SOURCE -o OUT.squashfs [OPTIONS]",
+	about: "Press a closure or a tree into a squashfs image",
+	run:   runSquashfs,
+	flags: func(f *flags) {
+		f.addOutput()
+		f.addSource()
+		f.addPack()
+	},
+}
+
+func runSquashfs(ctx context.Context, a *app, f *flags, args []string) error {
+	o, err := a.options(ctx, f, args)
+	if err != nil {
+		return err
+	}
+	return a.press(ctx, f, o, builder.Squashfs)
+}
+
+// press runs a build with its progress and prints its result.
+func (a *app) press(ctx context.Context, f *flags, o builder.Options, build func(context.Context, builder.Options) (*builder.Result, error)) error {
+	p := a.newProgress(f.quiet)
+	o.Progress, o.Warn = p.update, p.warn
+	res, err := build(ctx, o)
+	p.end()
+	if err != nil {
+		return err
+	}
+	if !f.quiet {
+		p.summary(res)
+	}
+	if f.json {
+		return a.printJSON(res)
+	}
+	return nil
+}
