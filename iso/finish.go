@@ -103,9 +103,9 @@ func (b *bootArea) chunks(seed [32]byte, v volume) []chunk {
 			parts = append(parts, p)
 		}
 	}
-	primary, backup := gpt(deriveGUID(seed, "disk"), v.size, parts)
+	primary, backup := encodeGPT(deriveGUID(seed, "disk"), v.size, parts)
 	return []chunk{
-		data(0, mbr(b.stage2, deriveID(seed, "disk signature"), v.size)),
+		data(0, encodeMBR(b.stage2, deriveID(seed, "disk signature"), v.size)),
 		data(blockSize, primary),
 		data(b.catalog, bootCatalog(b.stage2, b.pos, b.esp.size())),
 		data(b.stage2, stage2(b.kernel, b.initrd, b.ukiPos+b.uki.cmdline)),

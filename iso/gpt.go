@@ -24,8 +24,8 @@ type partition struct {
 	start, end int64
 }
 
-// gpt encodes the primary table, from block 1 on, and the backup, which ends the disk.
-func gpt(disk guid, size int64, parts []partition) (primary, backup []byte) {
+// encodeGPT encodes the primary table, from block 1 on, and the backup, which ends the disk.
+func encodeGPT(disk guid, size int64, parts []partition) (primary, backup []byte) {
 	entries := make([]byte, gptTable)
 	for i, p := range parts {
 		p.encode(entries[i*gptEntrySize:])
@@ -65,9 +65,9 @@ func (p partition) encode(b []byte) {
 	}
 }
 
-// mbr encodes the master boot record: the boot code, the protective entry, and an active entry that
+// encodeMBR encodes the master boot record: the boot code, the protective entry, and an active entry that
 // covers nothing, since some BIOSes boot no disk without one, and some no disk whose 0xEE entry it is.
-func mbr(stage2 int64, signature uint32, size int64) []byte {
+func encodeMBR(stage2 int64, signature uint32, size int64) []byte {
 	b := make([]byte, blockSize)
 	copy(b, mbrCode)
 	le.PutUint64(b[mbrStage2:], uint64(stage2/blockSize))

@@ -17,7 +17,7 @@ cpu 386
 org 0x7c00
 
 SETUP_SEG   equ 0x1000
-SETUP_MAX   equ 0x9000          ; 64 sectors and the boot sector, rounded up
+SETUP_MAX   equ 64              ; sectors of the real-mode part, less the boot sector
 CMDLINE     equ 0xe000          ; in SETUP_SEG; also the end of the kernel's heap and stack
 CMDLINE_SEG equ SETUP_SEG+CMDLINE/16
 BOUNCE_SEG  equ 0x2000
@@ -140,19 +140,17 @@ load_kernel:
     cmp [fs:CMDLINE_SIZE], eax
     jb die
 
-    movzx ax, byte [fs:SETUP_SECTS]
-    test al, al
-    jnz .setup_sects
-    mov al, 4                   ; 0 means 4, from before it was a field
-.setup_sects:
-    inc ax                      ; and the boot sector
-    shl ax, 9
+    movzx ebp, byte [fs:SETUP_SECTS]
     mov si, m_kernel
-    cmp ax, SETUP_MAX
+    cmp bp, SETUP_MAX
     ja die
-    movzx eax, ax
-    mov ebp, eax                ; EBP = size of the real-mode part
-    sub ecx, eax
+    test bp, bp
+    jnz .setup_sects
+    mov bp, 4                   ; 0 means 4, from before it was a field
+.setup_sects:
+    inc bp                      ; and the boot sector
+    shl ebp, 9                  ; EBP = size of the real-mode part
+    sub ecx, ebp
     jbe die
     push ecx                    ; bytes behind it in the bounce buffer
     mov ecx, ebp

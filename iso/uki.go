@@ -27,8 +27,8 @@ type uki struct {
 	cmdline int64 // position of the command line in it, NUL-terminated in its own sector
 }
 
-// pe is a PE file and where its parts are.
-type pe struct {
+// peFile is a PE file and where its parts are.
+type peFile struct {
 	image    []byte
 	coff     int64
 	optional int64
@@ -36,8 +36,8 @@ type pe struct {
 	sections int64
 }
 
-func parsePE(image []byte) (pe, error) {
-	p := pe{image: image}
+func parsePE(image []byte) (peFile, error) {
+	p := peFile{image: image}
 	if len(image) < 64 || image[0] != 'M' || image[1] != 'Z' {
 		return p, errors.New("no PE file")
 	}
@@ -61,10 +61,10 @@ func parsePE(image []byte) (pe, error) {
 }
 
 // headers is SizeOfHeaders.
-func (p pe) headers() int64 { return int64(le.Uint32(p.image[p.optional+60:])) }
+func (p peFile) headers() int64 { return int64(le.Uint32(p.image[p.optional+60:])) }
 
 // ends returns where the sections' data end in the file, and where the image ends in memory.
-func (p pe) ends() (file, memory int64) {
+func (p peFile) ends() (file, memory int64) {
 	file = p.headers()
 	for i := range p.sections {
 		h := p.image[p.table+i*peSectionSize:]
@@ -94,7 +94,7 @@ func newUKI(b *Boot, kernel, initrd *content) (uki, error) {
 	u.cmdline = int64(len(u.head))
 	u.head = append(u.head, padded(append([]byte(b.Cmdline), 0), sectorSize)...)
 	p.image = u.head
-	add := appender{pe: p, memory: memory}
+	add := appender{peFile: p, memory: memory}
 	add.section(".cmdline", u.cmdline, int64(len(b.Cmdline)))
 	u.size = int64(len(u.head))
 	if initrd != nil {
@@ -115,7 +115,7 @@ func (c *content) placeAfter(pos int64) int64 {
 
 // appender adds sections to a PE file's headers.
 type appender struct {
-	pe
+	peFile
 	memory int64 // end of the last section in memory
 	err    error
 }
