@@ -14,6 +14,7 @@ import (
 
 	"github.com/isopress/isopress/internal/hostroot"
 	"github.com/isopress/isopress/internal/nix"
+	"github.com/isopress/isopress/squashfs"
 )
 
 // Closure is a set of store paths, where the host has them, and what Nix's
@@ -141,9 +142,9 @@ const registrationFile = "nix-path-registration"
 // FS is the root of the squashfs: the store paths by base name, and the
 // registration.
 func (c *Closure) FS() fs.FS {
-	s := &storeFS{paths: map[string]string{}}
+	s := &storeFS{paths: map[string]fs.FS{}}
 	for _, p := range c.paths {
-		s.paths[nix.Base(p)] = c.root.Host(p)
+		s.paths[nix.Base(p)] = squashfs.DirFS(c.root.Host(p))
 		s.names = append(s.names, nix.Base(p))
 	}
 	if c.registration != nil {

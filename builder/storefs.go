@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -22,9 +20,9 @@ import (
 // 00:00:01, read only), whatever the host's copy has, so that a store that was
 // copied by other means, or a host that labels files with xattrs, gives the same image.
 type storeFS struct {
-	names        []string          // sorted
-	paths        map[string]string // host path by name
-	registration []byte            // of registrationFile, where names has it
+	names        []string         // sorted
+	paths        map[string]fs.FS // by name
+	registration []byte           // of registrationFile, where names has it
 }
 
 // Open implements [fs.FS].
@@ -33,28 +31,25 @@ func (s *storeFS) Open(name string) (fs.File, error) {
 		info, err := s.Lstat(name)
 		return &memFile{bytes.NewReader(s.registration), info}, err
 	}
-	host, err := s.host("open", name)
+	path, rest, err := s.split(name)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(host)
-	if err != nil {
-		return nil, storePathError(name, err)
-	}
-	return f, nil
+	f, err := path.Open(rest)
+	return f, renamed(name, err)
 }
 
 // ReadDir implements [fs.ReadDirFS].
 func (s *storeFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	names := s.names
 	if name != "." {
-		host, err := s.host("readdir", name)
+		dir, rest, err := s.split(name)
 		if err != nil {
 			return nil, err
 		}
-		found, err := os.ReadDir(host)
+		found, err := fs.ReadDir(dir, rest)
 		if err != nil {
-			return nil, storePathError(name, err)
+			return nil, renamed(name, err)
 		}
 		names = nil
 		for _, d := range found {
@@ -72,29 +67,21 @@ func (s *storeFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// Stat implements [fs.StatFS].
-func (s *storeFS) Stat(name string) (fs.FileInfo, error) {
-	if name == "." {
-		return storeInfo{name: ".", mode: fs.ModeDir | 0o755}, nil
-	}
-	return nil, &fs.PathError{Op: "stat", Path: name, Err: errors.ErrUnsupported}
-}
-
 // Lstat implements [fs.ReadLinkFS].
 func (s *storeFS) Lstat(name string) (fs.FileInfo, error) {
 	if name == "." {
-		return s.Stat(name)
+		return storeInfo{name: ".", mode: fs.ModeDir | 0o755}, nil
 	}
 	if name == registrationFile && s.registration != nil {
 		return storeInfo{name: name, mode: 0o444, size: int64(len(s.registration))}, nil
 	}
-	host, err := s.host("lstat", name)
+	dir, rest, err := s.split(name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.Lstat(host)
+	info, err := fs.Lstat(dir, rest)
 	if err != nil {
-		return nil, storePathError(name, err)
+		return nil, renamed(name, err)
 	}
 	mode, err := narMode(info.Mode())
 	if err != nil {
@@ -103,33 +90,35 @@ func (s *storeFS) Lstat(name string) (fs.FileInfo, error) {
 	return storeInfo{name: path.Base(name), mode: mode, size: info.Size()}, nil
 }
 
+// Stat implements [fs.StatFS]. It does not follow links, which lead through the
+// guest's /nix/store.
+func (s *storeFS) Stat(name string) (fs.FileInfo, error) { return s.Lstat(name) }
+
 // ReadLink implements [fs.ReadLinkFS].
 func (s *storeFS) ReadLink(name string) (string, error) {
-	host, err := s.host("readlink", name)
+	dir, rest, err := s.split(name)
 	if err != nil {
 		return "", err
 	}
-	target, err := os.Readlink(host)
-	if err != nil {
-		return "", storePathError(name, err)
-	}
-	return target, nil
+	target, err := fs.ReadLink(dir, rest)
+	return target, renamed(name, err)
 }
 
-func (s *storeFS) host(op, name string) (string, error) {
-	if !fs.ValidPath(name) {
-		return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
-	}
-	first, rest, _ := strings.Cut(name, "/")
-	host, ok := s.paths[first]
+// split finds the store path that a name lies in, and the name within it.
+func (s *storeFS) split(name string) (path fs.FS, rest string, err error) {
+	first, rest, below := strings.Cut(name, "/")
+	path, ok := s.paths[first]
 	if !ok {
-		return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+		return nil, "", &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return filepath.Join(host, filepath.FromSlash(rest)), nil
+	if !below {
+		rest = "."
+	}
+	return path, rest, nil
 }
 
-// storePathError names the file as the squashfs does, not as the host.
-func storePathError(name string, err error) error {
+// renamed names the file of an error as the squashfs does.
+func renamed(name string, err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		return &fs.PathError{Op: pe.Op, Path: name, Err: pe.Err}

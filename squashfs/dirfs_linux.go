@@ -3,7 +3,6 @@ package squashfs
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,10 +10,10 @@ import (
 
 // Xattrs implements [XattrFS].
 func (d dirFS) Xattrs(name string) (map[string][]byte, error) {
-	if !fs.ValidPath(name) {
-		return nil, &fs.PathError{Op: "listxattr", Path: name, Err: fs.ErrInvalid}
+	file, err := d.host("listxattr", name)
+	if err != nil {
+		return nil, err
 	}
-	file := filepath.Join(d.dir, filepath.FromSlash(name))
 	list, err := readSized(func(b []byte) (int, error) { return unix.Llistxattr(file, b) })
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil, nil

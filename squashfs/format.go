@@ -265,8 +265,12 @@ type Attr struct {
 	Xattrs map[string][]byte
 }
 
-// mtime converts a date to the format's unsigned 32-bit seconds, or fails.
+// mtime converts a date to the format's unsigned 32-bit seconds, or fails. The
+// zero Time, which embed.FS and others give, is the epoch.
 func mtime(t time.Time) (uint32, error) {
+	if t.IsZero() {
+		return 0, nil
+	}
 	s := t.Unix()
 	if s < 0 || s > int64(^uint32(0)) {
 		return 0, fmt.Errorf("%w: date %s is outside 1970 to 2106", ErrTooLarge, t.UTC().Format(time.RFC3339))

@@ -130,17 +130,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Memory < 0 {
 		return o, fmt.Errorf("squashfs: memory bound %d: must be positive", o.Memory)
 	}
-	if _, err := mtime(o.imageTime()); err != nil {
+	if _, err := mtime(o.ModTime); err != nil {
 		return o, fmt.Errorf("squashfs: image date: %w", err)
 	}
 	return o, nil
-}
-
-func (o *Options) imageTime() time.Time {
-	if o.ModTime.IsZero() {
-		return time.Unix(0, 0)
-	}
-	return o.ModTime
 }
 
 // flags of the superblock that the options decide.

@@ -91,7 +91,7 @@ func (p *Plan) compressorOptions() []byte {
 }
 
 func (p *Plan) superblock(fragments uint32) *superblock {
-	date, _ := mtime(p.opts.imageTime()) // the options' check has passed
+	date, _ := mtime(p.opts.ModTime) // the options' check has passed
 	sb := &superblock{
 		inodes:    p.inodes,
 		mkfsTime:  date,
