@@ -1,0 +1,457 @@
+package squashfs
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"strings"
+	"testing"
+)
+
+// craft is an image put together by hand: its parts can say anything.
+type craft struct {
+	inodes, dirs, xattrs, xattrIDs []byte
+	data                           []byte // at craftData
+	frags                          []byte
+	inodeBlock                     []byte // the stored inode table, if not inodes
+	root                           inodeRef
+	change                         func(*superblock)
+}
+
+const (
+	craftBlockSize = 4096
+	craftData      = superblockSize
+)
+
+// put appends the fields to b as the format has them.
+func put(b []byte, fields ...any) []byte {
+	for _, f := range fields {
+		var err error
+		if b, err = binary.Append(b, binary.LittleEndian, f); err != nil {
+			panic(err)
+		}
+	}
+	return b
+}
+
+// inode adds one and returns its place. The fields come after the base.
+func (c *craft) inode(typ inodeType, number uint32, fields ...any) inodeRef {
+	ref := c.next()
+	c.inodes = put(c.inodes, uint16(typ), uint16(0o755), uint16(0), uint16(0), uint32(0), number)
+	c.inodes = put(c.inodes, fields...)
+	return ref
+}
+
+// next is where the next inode will be.
+func (c *craft) next() inodeRef { return makeRef(0, uint16(len(c.inodes))) }
+
+type craftEntry struct {
+	name string
+	typ  inodeType
+	ref  inodeRef
+}
+
+// listing adds a directory's entries under one header, and returns where.
+func (c *craft) listing(entries ...craftEntry) (offset, size uint16) {
+	offset = uint16(len(c.dirs))
+	c.dirs = put(c.dirs, uint32(len(entries)-1), uint32(0), uint32(1))
+	for _, e := range entries {
+		c.dirs = put(c.dirs, e.ref.offset(), int16(0), uint16(e.typ), uint16(len(e.name)-1), []byte(e.name))
+	}
+	return offset, uint16(len(c.dirs)) - offset + 3
+}
+
+// dir adds a directory with the entries.
+func (c *craft) dir(number uint32, entries ...craftEntry) inodeRef {
+	offset, size := c.listing(entries...)
+	return c.inode(typeDir, number, uint32(0), uint32(2), size, offset, uint32(1))
+}
+
+// rootDir adds the root directory.
+func (c *craft) rootDir(entries ...craftEntry) *craft {
+	c.root = c.dir(1, entries...)
+	return c
+}
+
+// file adds a basic file inode.
+func (c *craft) file(start, fragment, offset, size uint32, words ...uint32) inodeRef {
+	return c.inode(typeFile, 2, start, fragment, offset, size, words)
+}
+
+// stored is a metadata block that is not compressed.
+func stored(b []byte) []byte { return append(put(nil, uint16(len(b))|metadataRaw), b...) }
+
+// bytes puts the image together.
+func (c *craft) bytes() []byte {
+	sb := superblock{
+		inodes: 100, blockSize: craftBlockSize, blockLog: 12, algorithm: Gzip, ids: 1, root: c.root,
+		export: invalidBlock, xattrTable: invalidBlock, fragments: uint32(len(c.frags) / fragmentSize),
+	}
+	b := append(make([]byte, superblockSize), c.data...)
+	add := func(block []byte) uint64 {
+		at := uint64(len(b))
+		b = append(b, block...)
+		return at
+	}
+	if c.inodeBlock == nil {
+		c.inodeBlock = stored(c.inodes)
+	}
+	sb.inodeTable = add(c.inodeBlock)
+	sb.dirTable = add(stored(c.dirs))
+	at := add(stored(c.frags))
+	sb.fragTable = add(put(nil, at))
+	at = add(stored(make([]byte, 4)))
+	sb.idTable = add(put(nil, at))
+	if c.xattrs != nil {
+		kv := add(stored(c.xattrs))
+		at = add(stored(c.xattrIDs))
+		sb.xattrTable = add(put(nil, kv, uint32(len(c.xattrIDs)/xattrIDSize), uint32(0), at))
+		// The id table must end where the xattrs start, as it does here.
+	}
+	sb.bytesUsed = uint64(len(b))
+	if c.change != nil {
+		c.change(&sb)
+	}
+	copy(b, sb.encode())
+	return b
+}
+
+func (c *craft) open() (*Reader, error) {
+	b := c.bytes()
+	return NewReader(bytes.NewReader(b), int64(len(b)))
+}
+
+// readEverything reads all that an image has, up to limits, and joins the errors.
+func readEverything(r *Reader, entries int, size int64) error {
+	var all error
+	err := fs.WalkDir(r, ".", func(name string, e fs.DirEntry, err error) error {
+		if entries--; entries < 0 {
+			return fs.SkipAll
+		}
+		if err != nil {
+			all = errors.Join(all, err)
+			return nil
+		}
+		all = errors.Join(all, readOne(r, name, e, size))
+		return nil
+	})
+	return errors.Join(all, err)
+}
+
+func readOne(r *Reader, name string, e fs.DirEntry, size int64) error {
+	info, err := e.Info()
+	if err != nil {
+		return err
+	}
+	_, err = r.Xattrs(name)
+	if info.Mode()&fs.ModeSymlink != 0 {
+		_, linkErr := r.ReadLink(name)
+		return errors.Join(err, linkErr)
+	}
+	if !info.Mode().IsRegular() {
+		return err
+	}
+	f, openErr := r.Open(name)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	defer f.Close()
+	_, readErr := io.CopyN(io.Discard, f, size)
+	if readErr == io.EOF {
+		readErr = nil
+	}
+	_, endErr := f.(io.ReaderAt).ReadAt(make([]byte, 10), max(0, info.Size()-10))
+	if endErr == io.EOF {
+		endErr = nil
+	}
+	if info.Size() <= size {
+		_, fileErr := r.ReadFile(name)
+		readErr = errors.Join(readErr, fileErr)
+	}
+	return errors.Join(err, readErr, endErr)
+}
+
+func zlibOf(b []byte) []byte {
+	var out bytes.Buffer
+	w := zlib.NewWriter(&out)
+	_, _ = w.Write(b)
+	_ = w.Close()
+	return out.Bytes()
+}
+
+// TestReaderCraft: what the other tests spoil is readable as it is.
+func TestReaderCraft(t *testing.T) {
+	c := &craft{data: []byte("content")}
+	c.frags = put(nil, uint64(craftData), uint32(7|blockRaw), uint32(0))
+	f := c.file(0, 0, 2, 5)
+	l := c.inode(typeSymlink, 3, uint32(1), uint32(1), []byte("a"))
+	c.rootDir(craftEntry{"a", typeFile, f}, craftEntry{"b", typeSymlink, l})
+	r, err := c.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := readEverything(r, 100, 1<<20); err != nil {
+		t.Error(err)
+	}
+	if b, err := r.ReadFile("b"); string(b) != "ntent" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestReaderHostile(t *testing.T) {
+	hole := make([]uint32, 10)
+	one := func(typ inodeType, make func(c *craft) inodeRef) *craft {
+		c := &craft{data: bytes.Repeat([]byte("data"), 1024)}
+		c.frags = put(nil, uint64(craftData), uint32(100|blockRaw), uint32(0))
+		return c.rootDir(craftEntry{"x", typ, make(c)})
+	}
+	file := func(start, fragment, offset, size uint32, words ...uint32) *craft {
+		return one(typeFile, func(c *craft) inodeRef { return c.file(start, fragment, offset, size, words...) })
+	}
+	for name, c := range map[string]*craft{
+		"directory in itself": one(typeDir, func(c *craft) inodeRef {
+			ref := c.next()
+			return c.dir(2, craftEntry{"loop", typeDir, ref})
+		}),
+		"directory with two names": func() *craft {
+			c := &craft{}
+			d := c.dir(2, craftEntry{"f", typeFile, c.file(0, invalidFragment, 0, 0)})
+			return c.rootDir(craftEntry{"a", typeDir, d}, craftEntry{"b", typeDir, d})
+		}(),
+		"file as directory":      one(typeDir, func(c *craft) inodeRef { return c.file(0, invalidFragment, 0, 0) }),
+		"inode type":             one(typeFile, func(c *craft) inodeRef { return c.inode(15, 2) }),
+		"inode number":           one(typeFile, func(c *craft) inodeRef { return c.inode(typeFile, 0, make([]byte, 16)) }),
+		"inode cut off":          one(typeFile, func(c *craft) inodeRef { return makeRef(0, 8191) }),
+		"long target":            one(typeSymlink, func(c *craft) inodeRef { return c.inode(typeSymlink, 2, uint32(1), uint32(math.MaxUint32)) }),
+		"target cut off":         one(typeSymlink, func(c *craft) inodeRef { return c.inode(typeSymlink, 2, uint32(1), uint32(60000)) }),
+		"empty target":           one(typeSymlink, func(c *craft) inodeRef { return c.inode(typeSymlink, 2, uint32(1), uint32(0)) }),
+		"NUL in target":          one(typeSymlink, func(c *craft) inodeRef { return c.inode(typeSymlink, 2, uint32(1), uint32(2), []byte("a\x00")) }),
+		"device cut off":         {inodes: make([]byte, 0), root: 0},
+		"2^63 bytes":             one(typeFile, func(c *craft) inodeRef { return c.large(1 << 63) }),
+		"2^63-1 bytes":           one(typeFile, func(c *craft) inodeRef { return c.large(1<<63 - 1) }),
+		"2^40 bytes":             one(typeFile, func(c *craft) inodeRef { return c.large(1 << 40) }),
+		"block sizes cut off":    one(typeFile, func(c *craft) inodeRef { return c.large(1 << 20) }),
+		"fragment number":        file(0, 1, 0, 10),
+		"tail over the fragment": file(0, 0, 95, 10),
+		"tail over a block":      file(0, 0, 4090, 10),
+		"block outside":          file(1<<30, invalidFragment, 0, 10, 10|blockRaw),
+		"block at 0":             file(0, invalidFragment, 0, 10, 10|blockRaw),
+		"block size word":        file(craftData, invalidFragment, 0, 10, 1<<25|10),
+		"block over block size":  file(craftData, invalidFragment, 0, 4096, 4097),
+		"short block":            file(craftData, invalidFragment, 0, 10, 9|blockRaw),
+		"long block":             file(craftData, invalidFragment, 0, 10, 11|blockRaw),
+		"raw block of nothing":   file(craftData, invalidFragment, 0, 10, blockRaw),
+		"not a zlib stream":      file(craftData, invalidFragment, 0, 10, 10),
+		"empty name":             names(""),
+		"slash":                  names("a/b"),
+		"NUL":                    names("a\x00b"),
+		"dot":                    names("."),
+		"dot dot":                names(".."),
+		"name twice":             names("a", "a"),
+		"names not sorted":       names("b", "a"),
+		"long name":              names(strings.Repeat("n", maxNameLen+1)),
+		"header of 257":          names(make([]string, 257)...),
+		"listing cut off":        names("a").spoil(func(c *craft) { c.inodes[len(c.inodes)-8] -= 3 }),
+		"listing over the table": names("a").spoil(func(c *craft) { c.inodes[len(c.inodes)-8] += 30 }),
+		"listing offset":         names("a").spoil(func(c *craft) { c.inodes[len(c.inodes)-6] = 77 }),
+		"listing outside":        names("a").spoil(func(c *craft) { c.inodes[len(c.inodes)-14] = 77 }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := c.open()
+			if err == nil {
+				err = readEverything(r, 1000, 1<<20)
+			}
+			if !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%v", err)
+			} else {
+				t.Log(strings.ReplaceAll(err.Error(), "\n", "; "))
+			}
+		})
+	}
+	if err := readAll(file(0, invalidFragment, 0, 40960, hole...)); err != nil {
+		t.Errorf("holes: %v", err)
+	}
+}
+
+func readAll(c *craft) error {
+	r, err := c.open()
+	if err != nil {
+		return err
+	}
+	return readEverything(r, 1000, 1<<20)
+}
+
+// large is an extended file of holes, with far too few block sizes.
+func (c *craft) large(size uint64) inodeRef {
+	return c.inode(typeFile+extended, 2, uint64(0), size, size, uint32(1), invalidFragment, uint32(0), invalidXattr, make([]uint32, 8))
+}
+
+func (c *craft) spoil(f func(*craft)) *craft {
+	f(c)
+	return c
+}
+
+// names is an image with empty files of these names.
+func names(list ...string) *craft {
+	c := &craft{}
+	f := c.file(0, invalidFragment, 0, 0)
+	var entries []craftEntry
+	for i, name := range list {
+		if len(list) > 2 {
+			name = fmt.Sprintf("%03d", i)
+		}
+		entries = append(entries, craftEntry{name, typeFile, f})
+	}
+	return c.rootDir(entries...)
+}
+
+// TestReaderSharedDirectories: directories that are shared at each of 64 levels have 2^64
+// paths; the walk must end at the first that is come to twice.
+func TestReaderSharedDirectories(t *testing.T) {
+	c := &craft{}
+	ref := c.dir(2, craftEntry{"f", typeFile, c.file(0, invalidFragment, 0, 0)})
+	for i := range uint32(64) {
+		ref = c.dir(3+i, craftEntry{"a", typeDir, ref}, craftEntry{"b", typeDir, ref})
+	}
+	c.rootDir(craftEntry{"d", typeDir, ref})
+	if err := readAll(c); !errors.Is(err, ErrCorrupt) {
+		t.Error(err)
+	}
+}
+
+func TestReaderSuperblockHostile(t *testing.T) {
+	for name, change := range map[string]func(*superblock){
+		"block size":       func(s *superblock) { s.blockSize = 5000 },
+		"block log":        func(s *superblock) { s.blockLog = 40 },
+		"small blocks":     func(s *superblock) { s.blockLog, s.blockSize = 9, 512 },
+		"bytes used":       func(s *superblock) { s.bytesUsed++ },
+		"few bytes used":   func(s *superblock) { s.bytesUsed = 50 },
+		"many bytes used":  func(s *superblock) { s.bytesUsed = math.MaxUint64 },
+		"no ids":           func(s *superblock) { s.ids = 0 },
+		"many ids":         func(s *superblock) { s.ids = 65535 },
+		"ids missing":      func(s *superblock) { s.ids = 2 },
+		"id table":         func(s *superblock) { s.idTable = math.MaxUint64 - 3 },
+		"no id table":      func(s *superblock) { s.idTable = invalidBlock },
+		"inode table":      func(s *superblock) { s.inodeTable = 0 },
+		"no inode table":   func(s *superblock) { s.inodeTable = s.dirTable },
+		"order":            func(s *superblock) { s.inodeTable, s.dirTable = s.dirTable, s.inodeTable },
+		"directory table":  func(s *superblock) { s.dirTable = s.idTable + 1 },
+		"root":             func(s *superblock) { s.root = math.MaxUint64 },
+		"root offset":      func(s *superblock) { s.root = 8192 },
+		"root block":       func(s *superblock) { s.root = makeRef(1000, 0) },
+		"root is a file":   func(s *superblock) { s.root = 0 },
+		"fragments":        func(s *superblock) { s.fragments = math.MaxUint32 },
+		"fragment table":   func(s *superblock) { s.fragments, s.fragTable = 1, invalidBlock },
+		"export table":     func(s *superblock) { s.export = s.idTable - 1 },
+		"many inodes":      func(s *superblock) { s.export, s.inodes = s.idTable-8, math.MaxUint32 },
+		"xattr table":      func(s *superblock) { s.xattrTable = s.bytesUsed - 3 },
+		"xattrs":           func(s *superblock) { s.xattrTable = s.bytesUsed - 16 },
+		"options":          func(s *superblock) { s.flags |= flagCompressorOptions },
+		"no options there": func(s *superblock) { s.flags |= flagCompressorOptions; s.inodeTable = superblockSize },
+	} {
+		c := names("a")
+		c.data = []byte{0xff, 0xff, 0xff}
+		c.change = change
+		err := readAll(c)
+		if !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Logf("%s: %v", name, err)
+	}
+	for _, b := range [][]byte{nil, make([]byte, 95), make([]byte, 96), names("a").bytes()[:200]} {
+		if _, err := NewReader(bytes.NewReader(b), int64(len(b))); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%d bytes: %v", len(b), err)
+		}
+	}
+}
+
+// TestReaderBombs: blocks that expand to more than they may.
+func TestReaderBombs(t *testing.T) {
+	bomb := zlibOf(make([]byte, 5<<20))
+	c := names("a")
+	block := zlibOf(make([]byte, metadataSize+1))
+	c.inodeBlock = append(put(nil, uint16(len(block))), block...)
+	if err := readAll(c); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("metadata: %v", err)
+	}
+	for _, fragment := range []uint32{0, invalidFragment} {
+		c := &craft{data: bomb[:4000]}
+		c.frags = put(nil, uint64(craftData), uint32(4000), uint32(0))
+		c.rootDir(craftEntry{"a", typeFile, c.file(craftData, fragment, 0, 4000, 4000)})
+		if err := readAll(c); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("fragment %#x: %v", fragment, err)
+		}
+	}
+}
+
+// withXattrs is an image with a file that has the set of xattrs number 0.
+func withXattrs(entries []byte, count uint32) *craft {
+	c := &craft{xattrs: entries}
+	c.xattrIDs = put(nil, uint64(0), count, uint32(0))
+	f := c.inode(typeFile+extended, 2, uint64(0), uint64(0), uint64(0), uint32(1), invalidFragment, uint32(0), uint32(0))
+	return c.rootDir(craftEntry{"x", typeFile, f})
+}
+
+func TestReaderXattrsHostile(t *testing.T) {
+	entry := func(typ, size uint16, name string, vsize uint32, value ...byte) []byte {
+		return put(nil, typ, size, []byte(name), vsize, value)
+	}
+	good := entry(0, 1, "a", 3, 1, 2, 3)
+	r, err := withXattrs(good, 1).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := r.Xattrs("x"); err != nil || string(m["user.a"]) != "\x01\x02\x03" || len(m) != 1 {
+		t.Fatalf("%v, %v", m, err)
+	}
+	for name, c := range map[string]*craft{
+		"count":           withXattrs(good, math.MaxUint32),
+		"name twice":      withXattrs(append(bytes.Clone(good), good...), 2),
+		"namespace":       withXattrs(entry(3, 1, "a", 0), 1),
+		"name size":       withXattrs(entry(0, 65535, "a", 0), 1),
+		"value size":      withXattrs(entry(0, 1, "a", math.MaxUint32), 1),
+		"value cut off":   withXattrs(entry(0, 1, "a", 65536), 1),
+		"reference size":  withXattrs(entry(xattrOutOfLine, 1, "a", 3, 1, 2, 3), 1),
+		"reference":       withXattrs(entry(xattrOutOfLine, 1, "a", 8, 0, 0, 0, 1, 0, 0, 0, 0), 1),
+		"huge reference":  withXattrs(entry(xattrOutOfLine, 1, "a", 8, 255, 255, 255, 255, 255, 255, 255, 255), 1),
+		"set":             withXattrs(good, 1).spoil(func(c *craft) { c.xattrIDs = nil }),
+		"set's reference": withXattrs(good, 1).spoil(func(c *craft) { c.xattrIDs[3] = 1 }),
+	} {
+		err := readAll(c)
+		if !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Logf("%s: %v", name, err)
+	}
+}
+
+// brokenSource fails to read what lies at or after from.
+type brokenSource struct {
+	*bytes.Reader
+	from int64
+}
+
+var errBroken = errors.New("broken disk")
+
+func (b brokenSource) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > b.from {
+		return 0, errBroken
+	}
+	return b.Reader.ReadAt(p, off)
+}
+
+// TestReaderSourceFails: a failing disk is not a corrupt image.
+func TestReaderSourceFails(t *testing.T) {
+	b := names("a").bytes()
+	for from := range int64(len(b)) {
+		_, err := NewReader(brokenSource{bytes.NewReader(b), from}, int64(len(b)))
+		if !errors.Is(err, errBroken) || errors.Is(err, ErrCorrupt) {
+			t.Errorf("from %d: %v", from, err)
+		}
+	}
+}
