@@ -158,12 +158,12 @@ func (c *config) setModule(p param) {
 	c.modParams[mod] = append(c.modParams[mod], name)
 }
 
-// target says what medium is looked for.
+// target says what is looked for.
 func (c *config) target() string {
 	if c.device != "" {
-		return "/dev/" + c.device
+		return "a medium at /dev/" + c.device
 	}
-	return fmt.Sprintf("the volume ID %q", c.label)
+	return fmt.Sprintf("a medium with the volume ID %q", c.label)
 }
 
 var errNoRoot = errors.New("the kernel command line has no root=LABEL=<volume ID>")

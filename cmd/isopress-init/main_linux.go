@@ -70,6 +70,7 @@ func (b *boot) run() error {
 	}
 	b.loadModules()
 	if err := b.cfg.check(); err != nil {
+		b.look()
 		return err
 	}
 	m := b.waitForMedium()

@@ -38,13 +38,23 @@ func (b *boot) waitForMedium() medium {
 	w.saySoon = w.since.Add(quietFor)
 	for {
 		if err := b.devices.scan(); err != nil {
-			say("/sys/class/block: %v", err)
+			w.debugf("/sys/class/block: %v", err)
 		}
 		if m, ok := w.try(b.devices.snapshot()); ok {
 			return m
 		}
 		w.report(time.Now())
 		time.Sleep(pollEvery)
+	}
+}
+
+// look gives the devices time to be read, for the last word to list them.
+func (b *boot) look() {
+	for end := time.Now().Add(quietFor); time.Now().Before(end); time.Sleep(pollEvery) {
+		if err := b.devices.scan(); err != nil {
+			say("/sys/class/block: %v", err)
+			return
+		}
 	}
 }
 
@@ -82,7 +92,7 @@ func (w *wait) try(devs []device) (medium, bool) {
 			continue
 		}
 		sayTwins(&w.cfg, d, found)
-		say("found %s on /dev/%s", w.cfg.target(), d.name)
+		say("the medium is /dev/%s, volume ID %q", d.name, d.label)
 		return m, true
 	}
 	return medium{}, false
@@ -98,7 +108,7 @@ func sayTwins(c *config, used device, found []device) {
 		}
 	}
 	if len(others) > 0 {
-		say("%s is on %s as well; taking /dev/%s", c.target(), strings.Join(others, ", "), used.name)
+		say("the volume ID %q is on %s as well", c.label, strings.Join(others, ", "))
 	}
 }
 
@@ -126,7 +136,7 @@ func mountMedium(d device) (medium, error) {
 func (w *wait) report(now time.Time) {
 	if !w.given && now.Sub(w.since) >= w.cfg.timeout {
 		w.given = true
-		err := fmt.Errorf("no medium with %s was found in %.0f s", w.cfg.target(), now.Sub(w.since).Seconds())
+		err := fmt.Errorf("%s was not found in %.0f s", w.cfg.target(), now.Sub(w.since).Seconds())
 		w.lastWord(err)
 		w.restart()
 		say("still looking: the boot goes on as soon as the medium is there")
@@ -136,6 +146,6 @@ func (w *wait) report(now time.Time) {
 		return
 	}
 	w.saySoon = now.Add(repeatWait)
-	say("waiting for a medium with %s, for %.0f s more; so far: %s", w.cfg.target(),
+	say("waiting for %s, for %.0f s more; so far: %s", w.cfg.target(),
 		(w.cfg.timeout - now.Sub(w.since)).Seconds(), inOneLine(w.devices.snapshot()))
 }

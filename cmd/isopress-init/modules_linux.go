@@ -20,24 +20,39 @@ func (b *boot) loadModules() {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		b.moduleFailed(modulesPath, err)
 	}
-	paths := moduleLines(string(list))
-	b.modules = len(paths)
-	for _, p := range paths {
-		name := moduleOf(p)
-		if b.cfg.blacklist[name] {
-			b.debugf("module %s: left out, as modprobe.blacklist= says", name)
-			continue
-		}
-		err := loadModule(p, strings.Join(b.cfg.modParams[name], " "))
-		switch {
-		case err == nil, errors.Is(err, unix.EEXIST):
-			b.debugf("module %s", name)
-		case errors.Is(err, unix.ENODEV): // its hardware is not there
-			b.debugf("module %s: no such hardware", name)
-		default:
-			b.moduleFailed(name, err)
+	mods := moduleLines(string(list))
+	b.modules = len(mods)
+	out := make(map[string]bool) // not loaded
+	for _, m := range mods {
+		name := moduleOf(m.path)
+		out[name] = !b.load(name, m, out)
+	}
+}
+
+// load loads one module, unless it is unwanted or would only make the kernel
+// complain about unknown symbols.
+func (b *boot) load(name string, m moduleLine, out map[string]bool) bool {
+	if b.cfg.blacklist[name] {
+		b.debugf("module %s: left out, as the kernel command line says", name)
+		return false
+	}
+	for _, n := range m.needs {
+		if out[n] {
+			b.debugf("module %s: left out, as %s is", name, n)
+			return false
 		}
 	}
+	err := loadModule(m.path, strings.Join(b.cfg.modParams[name], " "))
+	switch {
+	case err == nil, errors.Is(err, unix.EEXIST):
+		b.debugf("module %s", name)
+		return true
+	case errors.Is(err, unix.ENODEV):
+		b.debugf("module %s: its hardware is not there", name)
+	default:
+		b.moduleFailed(name, err)
+	}
+	return false
 }
 
 func (b *boot) moduleFailed(name string, err error) {

@@ -114,6 +114,9 @@ func (b *boot) mountTree() error {
 	if err := mountAt("tmpfs", upperDir, "tmpfs", 0, "mode=0755"); err != nil {
 		return err
 	}
+	if err := likeLower(upperDir+"/root", lowerDir); err != nil {
+		return err
+	}
 	if err := mountOverlay(sysroot, lowerDir, upperDir+"/root", upperDir+"/work"); err != nil {
 		return err
 	}
@@ -126,23 +129,30 @@ func (b *boot) mountTree() error {
 	return moveMount(mediumDir, sysroot+"/iso")
 }
 
-// mountOverlay mounts lower under a new upper directory, which has the mode and
-// the owner of lower: an overlay's own directory has those of its upper one.
-func mountOverlay(target, lower, upper, work string) error {
+// likeLower makes an upper directory with the mode and the owner of lower: the
+// root of an overlay has those of its upper directory.
+func likeLower(upper, lower string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(lower, &st); err != nil {
 		return fmt.Errorf("stat %s: %w", lower, err)
 	}
-	for _, d := range []string{upper, work} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return err
-		}
+	if err := os.Mkdir(upper, 0o755); err != nil {
+		return err
 	}
 	if err := unix.Chown(upper, int(st.Uid), int(st.Gid)); err != nil {
 		return fmt.Errorf("chown %s: %w", upper, err)
 	}
 	if err := unix.Chmod(upper, st.Mode&0o7777); err != nil {
 		return fmt.Errorf("chmod %s: %w", upper, err)
+	}
+	return nil
+}
+
+func mountOverlay(target, lower, upper, work string) error {
+	for _, d := range []string{upper, work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
 	}
 	return mountAt("overlay", target, "overlay", 0, "lowerdir="+lower+",upperdir="+upper+",workdir="+work)
 }

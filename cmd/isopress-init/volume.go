@@ -110,15 +110,20 @@ func moduleOf(file string) string {
 	return moduleKey(strings.TrimSuffix(path.Base(file), ".ko"))
 }
 
-// moduleLines are the paths of a module list.
-func moduleLines(list string) []string {
-	var paths []string
+// moduleLine is a module of the initrd's list.
+type moduleLine struct {
+	path  string
+	needs []string // modules that it cannot be loaded without
+}
+
+func moduleLines(list string) []moduleLine {
+	var mods []moduleLine
 	for _, l := range strings.Split(list, "\n") {
-		if l = strings.TrimSpace(l); l != "" && !strings.HasPrefix(l, "#") {
-			paths = append(paths, l)
+		if f := strings.Fields(l); len(f) > 0 {
+			mods = append(mods, moduleLine{f[0], f[1:]})
 		}
 	}
-	return paths
+	return mods
 }
 
 // threadsOption: squashfs takes threads= from Linux 6.2 on, and complains on the
