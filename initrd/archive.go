@@ -27,7 +27,7 @@ import (
 // Where the kernel and isopress-init look.
 const (
 	InitPath    = "/init"                 // what the kernel runs
-	ModulesPath = "/etc/isopress/modules" // the modules to load, a path a line, dependencies first
+	ModulesPath = "/etc/isopress/modules" // the modules to load, one a line, dependencies first
 )
 
 // Limits of the format and of the kernel that unpacks it.
@@ -131,6 +131,10 @@ func (a *Archive) AddInit(src string) error {
 // permissions found there. Symlinks within are kept as they are; src itself may
 // be one to what is meant. Sockets, pipes and devices are errors.
 func (a *Archive) AddTree(dst, src string) error {
+	// Before it is joined and so cleaned; the root, too, can take a tree.
+	if _, err := cleanName(dst + "/x"); err != nil {
+		return err
+	}
 	top, err := filepath.EvalSymlinks(src)
 	if err != nil {
 		return fmt.Errorf("initrd: %w", err)

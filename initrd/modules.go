@@ -45,22 +45,23 @@ type Modules struct {
 // moduleList is the modules added so far.
 type moduleList struct {
 	version string
-	paths   []string // in the initrd, in load order
+	lines   []string // a module each, in load order
 	added   map[string]bool
 }
 
 // file is the content of ModulesPath, nil without modules.
 func (l *moduleList) file() []byte {
-	if len(l.paths) == 0 {
+	if len(l.lines) == 0 {
 		return nil
 	}
-	return []byte(strings.Join(l.paths, "\n") + "\n")
+	return []byte(strings.Join(l.lines, "\n") + "\n")
 }
 
 // AddModules adds the wanted kernel modules and those that they depend on,
 // expanded (the archive's own compression does better on them together), at
 // their paths beneath /lib/modules/<version>. Names take '-' and '_' alike, and
-// may be aliases where the tree has a modules.alias.
+// may be aliases where the tree has a modules.alias. A line of [ModulesPath] is a
+// path, then the names of the modules without which it cannot be loaded.
 //
 // dir is the <version> directory itself, or has one as lib/modules/<version> or
 // usr/lib/modules/<version>: a root, a NixOS kernel-modules path, a package
@@ -74,7 +75,7 @@ func (a *Archive) AddModules(dir string, want []string) (Modules, error) {
 	if v := a.modules.version; v != "" && v != tree.version {
 		return Modules{}, fmt.Errorf("initrd: %s: %w of %s: the initrd has those of %s already", dir, ErrModule, tree.version, v)
 	}
-	r := &moduleResolver{tree: tree, state: make(map[string]visitState)}
+	r := &moduleResolver{tree: tree, state: make(map[string]visitState), needs: make(map[string][]string)}
 	res := Modules{Version: tree.version}
 	for _, name := range want {
 		found, err := r.want(name)
@@ -87,32 +88,33 @@ func (a *Archive) AddModules(dir string, want []string) (Modules, error) {
 			res.Missing = append(res.Missing, name)
 		}
 	}
-	res.Added, err = a.addResolved(tree, r.order)
+	res.Added, err = a.addResolved(r)
 	return res, err
 }
 
-func (a *Archive) addResolved(tree *moduleTree, order []string) ([]string, error) {
+func (a *Archive) addResolved(r *moduleResolver) ([]string, error) {
 	l := &a.modules
 	if l.added == nil {
 		l.added = make(map[string]bool)
 	}
-	l.version = tree.version
+	l.version = r.tree.version
 	var added []string
-	for _, name := range order {
+	for _, name := range r.order {
 		if l.added[name] {
 			continue
 		}
-		f := tree.files[name]
-		dst := path.Join("/lib/modules", tree.version, trimCompression(f.rel))
-		if strings.Contains(dst, "\n") {
-			return nil, fmt.Errorf("initrd: %q: %w: its path has a line feed", dst, ErrModule)
+		f := r.tree.files[name]
+		dst := path.Join("/lib/modules", r.tree.version, trimCompression(f.rel))
+		line := append([]string{dst}, r.needs[name]...)
+		if len(strings.Fields(strings.Join(line, " "))) != len(line) {
+			return nil, fmt.Errorf("initrd: %q: %w: the list that isopress-init reads cannot hold white space", dst, ErrModule)
 		}
 		e := &entry{cpio.TypeReg | 0o644, f.size, f.open}
 		if err := a.put(dst, e); err != nil {
 			return nil, err
 		}
 		l.added[name] = true
-		l.paths = append(l.paths, dst)
+		l.lines = append(l.lines, strings.Join(line, " "))
 		added = append(added, name)
 	}
 	return added, nil
@@ -138,6 +140,7 @@ const (
 type moduleResolver struct {
 	tree  *moduleTree
 	state map[string]visitState
+	needs map[string][]string // the modules that each depends on
 	order []string
 }
 
@@ -190,6 +193,7 @@ func (r *moduleResolver) visit(name string) error {
 func (r *moduleResolver) require(name, dep string) error {
 	switch {
 	case r.tree.files[dep] != nil:
+		r.needs[name] = append(r.needs[name], dep)
 		return r.visit(dep)
 	case r.tree.builtin[dep]:
 		return nil
