@@ -6,21 +6,34 @@ import (
 	"strings"
 )
 
+// modules is what the initrd lists of them.
+type modules struct {
+	count   int
+	version string // of the kernel they are for, "" if their path does not say
+}
+
+// foreign: they are another kernel's.
+func (m modules) foreign(release string) bool { return m.version != "" && m.version != release }
+
 // hints say what a person can do about an error.
-func hints(c *config, err error, devs []device, modules int) []string {
+func hints(c *config, err error, devs []device, mods modules, release string) []string {
+	var h []string
+	if mods.foreign(release) {
+		h = append(h, fmt.Sprintf("an initrd with the modules of kernel %s: this one has those of %s", release, mods.version))
+	}
 	if errors.Is(err, errNoRoot) {
-		return append([]string{"add root=LABEL=<volume ID of the medium> to the kernel command line"}, labelsSeen(c, devs)...)
+		h = append(h, "root=LABEL=<volume ID of the medium> on the kernel command line")
+		return append(h, labelsSeen(c, devs)...)
 	}
 	if c.label == "" && c.device == "" || hasMedium(c, devs) {
-		return nil
+		return h
 	}
-	var h []string
 	if len(c.label) > pvdIDSize {
 		h = append(h, fmt.Sprintf("a shorter volume ID: this one has %d bytes, ISO 9660 holds %d", len(c.label), pvdIDSize))
 	}
 	h = append(h, labelsSeen(c, devs)...)
 	switch {
-	case len(devs) == 0 && modules == 0:
+	case len(devs) == 0 && mods.count == 0:
 		h = append(h, "an initrd with kernel modules: this one has none, and the kernel alone found no disk and no CD")
 	case len(devs) == 0:
 		h = append(h, "an initrd with the module of the controller that the medium is at: no disk and no CD was found")

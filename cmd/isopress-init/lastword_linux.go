@@ -36,7 +36,7 @@ func (b *boot) restart() {
 
 // lastWord says on every console what is wrong and what was seen.
 func (b *boot) lastWord(err error) {
-	text := b.report(err)
+	text := b.lastWordText(err)
 	fmt.Fprint(os.Stderr, text)
 	// One that hangs, such as a serial line without a reader, holds up nobody.
 	done := make(chan struct{})
@@ -57,7 +57,7 @@ func (b *boot) lastWord(err error) {
 	}
 }
 
-func (b *boot) report(err error) string {
+func (b *boot) lastWordText(err error) string {
 	var s strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&s, "isopress: "+format+"\n", args...) }
 	line("")
@@ -70,7 +70,7 @@ func (b *boot) report(err error) string {
 	if len(b.failed) > 0 {
 		line("modules that did not load: %s", strings.Join(b.failed, ", "))
 	}
-	for _, hint := range hints(&b.cfg, err, devs, b.modules) {
+	for _, hint := range hints(&b.cfg, err, devs, b.modules, release()) {
 		line("try: %s", hint)
 	}
 	return s.String()

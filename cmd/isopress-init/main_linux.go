@@ -51,7 +51,7 @@ type boot struct {
 	cfg     config
 	cmdline string
 	start   time.Time
-	modules int      // that the initrd lists
+	modules modules
 	failed  []string // modules that did not load, with the reason
 	devices prober
 }

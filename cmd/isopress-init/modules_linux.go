@@ -21,7 +21,13 @@ func (b *boot) loadModules() {
 		b.moduleFailed(modulesPath, err)
 	}
 	mods := moduleLines(string(list))
-	b.modules = len(mods)
+	b.modules = modules{count: len(mods)}
+	if len(mods) > 0 {
+		b.modules.version = versionOf(mods[0].path)
+	}
+	if b.modules.foreign(release()) {
+		say("the modules are those of kernel %s, but this is %s", b.modules.version, release())
+	}
 	out := make(map[string]bool) // not loaded
 	for _, m := range mods {
 		name := moduleOf(m.path)

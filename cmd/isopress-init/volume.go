@@ -110,6 +110,16 @@ func moduleOf(file string) string {
 	return moduleKey(strings.TrimSuffix(path.Base(file), ".ko"))
 }
 
+// versionOf is the kernel version in a module's path, "" if there is none.
+func versionOf(file string) string {
+	rest, ok := strings.CutPrefix(file, "/lib/modules/")
+	version, _, found := strings.Cut(rest, "/")
+	if !ok || !found {
+		return ""
+	}
+	return version
+}
+
 // moduleLine is a module of the initrd's list.
 type moduleLine struct {
 	path  string

@@ -112,6 +112,16 @@ func TestModuleLines(t *testing.T) {
 	}
 }
 
+func TestVersionOf(t *testing.T) {
+	for file, want := range map[string]string{
+		"/lib/modules/6.1.0/kernel/a.ko": "6.1.0", "/lib/modules/a.ko": "", "/a.ko": "", "": "",
+	} {
+		if got := versionOf(file); got != want {
+			t.Errorf("%q: %q", file, got)
+		}
+	}
+}
+
 func TestThreadsOption(t *testing.T) {
 	for release, want := range map[string]bool{
 		"6.1.0-56-amd64": false, "6.2.0": true, "6.12.30": true, "7.0-rc1": true, "5.15.1": false, "": false, "six": false,
@@ -125,21 +135,22 @@ func TestThreadsOption(t *testing.T) {
 func TestHints(t *testing.T) {
 	other := device{name: "sr0", state: stateVolume, label: "MY DISC"}
 	for _, tc := range []struct {
-		name    string
-		cfg     config
-		err     error
-		devs    []device
-		modules int
-		want    string // in one of the hints, "" for no hint
+		name string
+		cfg  config
+		err  error
+		devs []device
+		mods modules
+		want string // in one of the hints, "" for no hint
 	}{
-		{"no root", config{}, errNoRoot, []device{other}, 1, `root=LABEL=MY\x20DISC`},
-		{"another label", config{label: "A"}, errors.New("x"), []device{other}, 1, `root=LABEL=MY\x20DISC, if /dev/sr0`},
-		{"no device, no module", config{label: "A"}, errors.New("x"), nil, 0, "this one has none"},
-		{"no device", config{label: "A"}, errors.New("x"), nil, 9, "the module of the controller"},
-		{"too long", config{label: strings.Repeat("L", 33)}, errors.New("x"), nil, 9, "ISO 9660 holds 32"},
-		{"medium is there", config{label: "MY DISC"}, errors.New("x"), []device{other}, 1, ""},
+		{"no root", config{}, errNoRoot, []device{other}, modules{1, "6.1"}, `root=LABEL=MY\x20DISC`},
+		{"another label", config{label: "A"}, errors.New("x"), []device{other}, modules{1, "6.1"}, `root=LABEL=MY\x20DISC, if /dev/sr0`},
+		{"no device, no module", config{label: "A"}, errors.New("x"), nil, modules{}, "this one has none"},
+		{"no device", config{label: "A"}, errors.New("x"), nil, modules{9, "6.1"}, "the module of the controller"},
+		{"too long", config{label: strings.Repeat("L", 33)}, errors.New("x"), nil, modules{9, "6.1"}, "ISO 9660 holds 32"},
+		{"medium is there", config{label: "MY DISC"}, errors.New("x"), []device{other}, modules{1, "6.1"}, ""},
+		{"another kernel's", config{label: "MY DISC"}, errors.New("x"), []device{other}, modules{1, "6.2"}, "the modules of kernel 6.1: this one has those of 6.2"},
 	} {
-		got := strings.Join(hints(&tc.cfg, tc.err, tc.devs, tc.modules), "\n")
+		got := strings.Join(hints(&tc.cfg, tc.err, tc.devs, tc.mods, "6.1"), "\n")
 		if !strings.Contains(got, tc.want) || tc.want == "" && got != "" {
 			t.Errorf("%s: %q", tc.name, got)
 		}
