@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"isopress": main})
+}
+
+// TestScripts runs the command lines of testdata/script: each is a session with
+// what it must say, and what it must leave behind.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"store":   makeStore,
+			"nothing": onlyThese,
+		},
+	})
+}
+
+// makeStore makes the directory's tree a store path: store ROOT HASH-NAME DIR.
+func makeStore(ts *testscript.TestScript, _ bool, args []string) {
+	dir := filepath.Join(ts.MkAbs(args[0]), "nix/store")
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(os.CopyFS(filepath.Join(dir, args[1]), os.DirFS(ts.MkAbs(args[2]))))
+}
+
+// onlyThese checks that a directory holds the named files and no other:
+// nothing DIR [but FILE…].
+func onlyThese(ts *testscript.TestScript, _ bool, args []string) {
+	found, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var names []string
+	for _, d := range found {
+		names = append(names, d.Name())
+	}
+	want := strings.Join(args[min(2, len(args)):], " ")
+	if got := strings.Join(names, " "); got != want {
+		ts.Fatalf("%s holds %q, want %q", args[0], got, want)
+	}
+}
