@@ -66,5 +66,5 @@ for c in "$@"; do
     -processors "$jobs" -no-progress -quiet)
   first=$(stat -c %s "$work/image")
   measure isopress "$isopress" squashfs --closure "$closure/store-paths" --registration "$closure/registration" \
-    --compression "$c" --cache off -j "$jobs" -o "$work/image"
+    --compression "$c" -j "$jobs" -o "$work/image"
 done
