@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // modules is what the initrd lists of them.
@@ -54,14 +56,27 @@ func labelsSeen(c *config, devs []device) []string {
 	return h
 }
 
+// fits: the device is the one that is looked for, whether it can be used or not.
+func (c *config) fits(d device) bool {
+	if c.device != "" {
+		return d.name == c.device
+	}
+	return d.state == stateVolume && d.label == c.label
+}
+
 // hasMedium: a device fits, so that the trouble lies elsewhere.
 func hasMedium(c *config, devs []device) bool {
+	return slices.ContainsFunc(devs, c.fits)
+}
+
+// notFound is why no medium was mounted in time.
+func notFound(c *config, devs []device, after time.Duration) error {
 	for _, d := range devs {
-		if d.state == stateVolume && d.why == "" && (d.label == c.label && c.label != "" || d.name == c.device) {
-			return true
+		if c.fits(d) {
+			return fmt.Errorf("%s is there, but cannot be used: %s", c.target(), d)
 		}
 	}
-	return false
+	return fmt.Errorf("%s was not found in %.0f s", c.target(), after.Seconds())
 }
 
 // escape is what unescape reads, without white space and quotes.

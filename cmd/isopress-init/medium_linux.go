@@ -136,8 +136,7 @@ func mountMedium(d device) (medium, error) {
 func (w *wait) report(now time.Time) {
 	if !w.given && now.Sub(w.since) >= w.cfg.timeout {
 		w.given = true
-		err := fmt.Errorf("%s was not found in %.0f s", w.cfg.target(), now.Sub(w.since).Seconds())
-		w.lastWord(err)
+		w.lastWord(notFound(&w.cfg, w.devices.snapshot(), now.Sub(w.since)))
 		w.restart()
 		say("still looking: the boot goes on as soon as the medium is there")
 		return

@@ -92,14 +92,10 @@ func candidates(c *config, devs []device) (found []device, settled bool) {
 	settled = true
 	for _, d := range devs {
 		switch {
-		case c.device != "":
-			if d.name == c.device && d.state != statePending {
-				found = append(found, d)
-			}
-		case d.state == statePending && len(found) == 0:
-			settled = false
-		case d.state == stateVolume && d.label == c.label:
+		case d.state != statePending && c.fits(d):
 			found = append(found, d)
+		case d.state == statePending && c.device == "" && len(found) == 0:
+			settled = false
 		}
 	}
 	return found, settled

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func pvd(id string) []byte {
@@ -154,6 +155,20 @@ func TestHints(t *testing.T) {
 		if !strings.Contains(got, tc.want) || tc.want == "" && got != "" {
 			t.Errorf("%s: %q", tc.name, got)
 		}
+	}
+}
+
+func TestNotFound(t *testing.T) {
+	c := config{label: "A"}
+	bad := device{name: "sr0", state: stateVolume, label: "A", why: "no image"}
+	if got := notFound(&c, []device{bad}, time.Second).Error(); !strings.Contains(got, "cannot be used: sr0: ") || !strings.Contains(got, "no image") {
+		t.Errorf("%s", got)
+	}
+	if got := notFound(&c, []device{{name: "sda"}}, 60*time.Second).Error(); !strings.HasSuffix(got, "was not found in 60 s") {
+		t.Errorf("%s", got)
+	}
+	if h := hints(&c, errors.New("x"), []device{bad}, modules{}, ""); h != nil {
+		t.Errorf("%q", h)
 	}
 }
 
