@@ -352,6 +352,23 @@ func TestRealPowerOff(t *testing.T) {
 	}
 }
 
+func TestRealUEFI(t *testing.T) {
+	testenv.NeedTool(t, "qemu-system-x86_64")
+	if testing.Short() {
+		t.Skip("OVMF takes its time")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	image := bootSector(t, "", endHalt...)
+	got, err := Run(ctx, Config{Image: image, Firmware: UEFI, Attach: Virtio, Memory: 128 << 20, Expect: regexp.MustCompile("^BdsDxe: ")})
+	if errors.As(err, new(*NotFoundError)) {
+		testenv.Missing(t, "%v", err)
+	}
+	if err != nil {
+		t.Errorf("Run = %+v, %v", got, err)
+	}
+}
+
 func TestRealFailure(t *testing.T) {
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	image := bootSector(t, "", endHalt...)

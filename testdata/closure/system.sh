@@ -19,7 +19,7 @@ export PATH=/bin HOME=/root
 exec </dev/console >/dev/console 2>&1
 
 dev=\$(awk '\$2 == "/iso" {d = \$1} END {print d ? d : "?"}' /proc/mounts)
-if find /nix/store -type f -exec sha256sum {} + >/run/sums 2>/run/errors && [ ! -s /run/errors ]; then
+if find /nix/store -type f -exec cat {} + 2>/run/errors >/dev/null && [ ! -s /run/errors ]; then
   n=\$(ls /nix/store | grep -vc '^nix-path-registration\$')
   echo "ISOPRESS-DEMO: \$n store paths mounted from \$dev, hello from \$(uname -r)"
 else

@@ -106,7 +106,8 @@ func setUp() error {
 	return loadModules()
 }
 
-// loadModules loads the modules that the initramfs lists, in its order.
+// loadModules loads the modules that the initramfs lists, in its order: a path a line, and after it
+// the names of those it depends on, which stand before.
 func loadModules() error {
 	list, err := os.ReadFile(modulesPath)
 	if errors.Is(err, os.ErrNotExist) {
@@ -115,9 +116,13 @@ func loadModules() error {
 	if err != nil {
 		return err
 	}
-	for _, file := range strings.Fields(string(list)) {
-		if err := loadModule(file); err != nil {
-			return fmt.Errorf("module %s: %w", file, err)
+	for line := range strings.Lines(string(list)) {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		if err := loadModule(words[0]); err != nil {
+			return fmt.Errorf("module %s: %w", words[0], err)
 		}
 	}
 	return nil
