@@ -24,9 +24,9 @@ const defaultCompression = "zstd:19"
 // compressed, a call into the engine each.
 const bufferSize = 256 << 10
 
-// Write writes the archive to w, as a stream: no more than one compressed kernel
-// module's content is in memory at a time. It can be called again, and writes the
-// same bytes. Files that are no longer as they were when added are errors.
+// Write writes the archive to w, as a stream: files and kernel modules are read
+// as they are written. It can be called again, and writes the same bytes. A file
+// whose size is no longer what it was when it was added is an error.
 func (a *Archive) Write(ctx context.Context, w io.Writer, opts Options) error {
 	spec, modTime, err := opts.check()
 	if err != nil {
