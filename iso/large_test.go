@@ -122,6 +122,51 @@ func TestManyFiles(t *testing.T) {
 		}
 	}
 	checkDirectories(t, path)
+	checkPathTables(t, path)
+}
+
+// A path table's parent numbers have 16 bits.
+func TestManyDirectories(t *testing.T) {
+	var files []File
+	for i := range maxDirectories {
+		files = append(files, File{Path: fmt.Sprintf("%d/f", i)})
+	}
+	_, err := NewWriter(&memory{}, Options{VolumeID: "X", Files: files})
+	if err == nil || !strings.Contains(err.Error(), "65536 directories") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := NewWriter(&memory{}, Options{VolumeID: "X", Files: files[1:]}); err != nil {
+		t.Error(err)
+	}
+}
+
+// checkPathTables checks that the two tables say the same, and what the directories say themselves.
+func checkPathTables(t *testing.T, path string) {
+	t.Helper()
+	image, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pvd := image[systemArea:]
+	size := int(le.Uint32(pvd[132:]))
+	l := image[int(le.Uint32(pvd[140:]))*sectorSize:][:size]
+	m := image[int(be.Uint32(pvd[148:]))*sectorSize:][:size]
+	var extents []uint32
+	for at := 0; at < size; at += 8 + int(l[at]+1)&^1 {
+		extent, parent := le.Uint32(l[at+2:]), int(le.Uint16(l[at+6:]))
+		if extent != be.Uint32(m[at+2:]) || parent != int(be.Uint16(m[at+6:])) {
+			t.Fatalf("the tables differ at %d", at)
+		}
+		extents = append(extents, extent)
+		self := image[int(extent)*sectorSize:]
+		up := self[self[0]:]
+		if le.Uint32(self[2:]) != extent || parent > len(extents) || le.Uint32(up[2:]) != extents[parent-1] {
+			t.Fatalf("directory %d, parent %d: its records say otherwise", len(extents), parent)
+		}
+	}
+	if len(extents) != 2003 {
+		t.Errorf("%d directories", len(extents))
+	}
 }
 
 // checkDirectories walks the ISO 9660 directories and checks what ECMA-119 wants of their records:

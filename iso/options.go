@@ -34,7 +34,7 @@ type Options struct {
 type File struct {
 	// Path is slash-separated, without a leading slash; directories are implied, at any depth
 	// (ECMA-119 allows eight levels; Linux, Windows and macOS read more). A name is at most 255
-	// bytes, of which Linux shows the first 253.
+	// bytes; Linux cuts one over 253 to 250 (fs/isofs/rock.c).
 	Path string
 
 	// Size in bytes; where Grow is set, the most that it may take.

@@ -100,6 +100,27 @@ func TestIsoinfo(t *testing.T) {
 	contains(t, run(t, "isoinfo", "-i", path, "-f"), "/NIX_STORE.SQUASHFS;1\n", "/A/B/C/D/E/F/G/H/I/J/DEEP.;1\n")
 }
 
+// Without Boot there is nothing but the file system.
+func TestPlain(t *testing.T) {
+	for _, c := range []contents{{}, {"a": []byte("a"), "empty at the end": {}}} {
+		path, r := makeImage(t, Options{VolumeID: "PLAIN", ModTime: testTime, Files: c.files()}, c)
+		out := run(t, "xorriso", "-indev", path, "-report_system_area", "plain", "-report_el_torito", "plain", "-find", "/", "-type", "f")
+		contains(t, out, "Volume id    : 'PLAIN'")
+		contains(t, run(t, "isoinfo", "-d", "-i", path), fmt.Sprintf("Volume size is: %d\n", r.Size/sectorSize))
+		for p := range c {
+			contains(t, out, "'/"+p+"'")
+		}
+		for _, not := range []string{"MBR", "GPT", "El Torito img", "WARNING", "FAILURE"} {
+			if strings.Contains(out, not) {
+				t.Errorf("%s in:\n%s", not, out)
+			}
+		}
+		if r.ESP != (Extent{}) || r.EFI != (Extent{}) {
+			t.Errorf("result has an EFI system partition: %v", r)
+		}
+	}
+}
+
 // The partition tables are valid, and no sector behind the volume descriptors is free.
 func TestPartitions(t *testing.T) {
 	opts, c := sample()
@@ -210,6 +231,7 @@ func TestUKI(t *testing.T) {
 	}{
 		{"both", 0, []string{".text", ".data", ".reloc", ".cmdline", ".initrd", ".linux"}},
 		{"no initrd", 0, []string{".text", ".data", ".reloc", ".cmdline", ".linux"}},
+		{"no command line", 0, []string{".text", ".data", ".reloc", ".initrd", ".linux"}},
 		{"aligned", 1 << 20, []string{".text", ".data", ".reloc", ".cmdline", ".initrd", ".linux"}},
 	}
 	for _, tt := range tests {
@@ -217,6 +239,9 @@ func TestUKI(t *testing.T) {
 			opts, c := sample()
 			if !slices.Contains(tt.want, ".initrd") {
 				opts.Boot.Initrd = ""
+			}
+			if !slices.Contains(tt.want, ".cmdline") {
+				opts.Boot.Cmdline = ""
 			}
 			for i := range opts.Files {
 				opts.Files[i].Align = tt.align

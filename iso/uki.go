@@ -95,7 +95,9 @@ func newUKI(b *Boot, kernel, initrd *content) (uki, error) {
 	u.head = append(u.head, padded(append([]byte(b.Cmdline), 0), sectorSize)...)
 	p.image = u.head
 	add := appender{peFile: p, memory: memory}
-	add.section(".cmdline", u.cmdline, int64(len(b.Cmdline)))
+	if b.Cmdline != "" { // firmware may refuse an empty section
+		add.section(".cmdline", u.cmdline, int64(len(b.Cmdline)))
+	}
 	u.size = int64(len(u.head))
 	if initrd != nil {
 		u.size = initrd.placeAfter(u.size)
