@@ -20,6 +20,9 @@ import (
 // makeImage packs a tree with the reference tool.
 func makeImage(t *testing.T) (root, image string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("boots a guest")
+	}
 	testenv.NeedTool(t, "mksquashfs")
 	dir := t.TempDir()
 	root, image = filepath.Join(dir, "root"), filepath.Join(dir, "image")
@@ -50,8 +53,8 @@ func TestCheckSquashfs(t *testing.T) {
 }
 
 func TestCheckSquashfsFindsDifferences(t *testing.T) {
-	m := guesttest.ForTest(t)
 	root, image := makeImage(t)
+	m := guesttest.ForTest(t)
 	if err := os.WriteFile(root+"/sparse", append(make([]byte, 3<<20-1), 1), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +76,9 @@ func TestCheckSquashfsFindsDifferences(t *testing.T) {
 }
 
 func TestCheckSquashfsOfABadImage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a guest")
+	}
 	m := guesttest.ForTest(t)
 	image := filepath.Join(t.TempDir(), "image")
 	if err := os.WriteFile(image, make([]byte, 4096), 0o644); err != nil {

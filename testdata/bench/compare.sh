@@ -52,7 +52,8 @@ mksquashfs_flags() {
 # Both read the same files; neither shall pay for the disk.
 find "${paths[@]}" -type f -exec cat {} + >/dev/null
 
-echo "$("$mksquashfs" -version 2>/dev/null | head -n 1 || true); isopress: $("$isopress" version 2>&1 | tr '\n' ' ')"
+"$mksquashfs" -version 2>/dev/null | head -n 1 || true
+"$isopress" version
 echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors, $jobs used;" \
   "Linux $(uname -r); ${#paths[@]} store paths, $(du -sbc "${paths[@]}" | tail -n 1 | cut -f 1) bytes"
 for c in "$@"; do
