@@ -9,6 +9,9 @@ import (
 	"testing"
 )
 
+// Run the targets with -fuzzminimizetime=10x: shrinking images of 3 KB takes
+// all the time otherwise.
+
 // What a fuzz target reads of an image at most: even a small one can say that
 // it has thousands of large files.
 const (

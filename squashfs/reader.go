@@ -38,11 +38,12 @@ const (
 // names are bytes. [fs.FileInfo]'s Sys returns an [*Attr], its Xattrs nil.
 //
 // An image need not be trusted: what contradicts itself or its size gives an
-// error that wraps [ErrCorrupt]. The expanded blocks kept are bounded; beyond
-// them a Reader remembers about 50 bytes for each directory it went through.
-// What the kernel would refuse to mount or to read is refused here too, and in
-// addition names that are not in strictly ascending order, and directories
-// reached by two names.
+// error that wraps [ErrCorrupt]. So do names that are not in strictly ascending
+// order, since searches rely on it, in the kernel too, and directories reached
+// by two names, since a walk over them might never end. The expanded blocks kept
+// are bounded; beyond them a Reader remembers about 50 bytes for each directory
+// it went through. Nothing bounds what a file's content is expanded to but the
+// size it says, which may be far more than the image's: limit what you read.
 type Reader struct {
 	src    io.ReaderAt
 	sb     *superblock

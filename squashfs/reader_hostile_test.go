@@ -455,3 +455,11 @@ func TestReaderSourceFails(t *testing.T) {
 		}
 	}
 }
+
+func TestReaderUnsupported(t *testing.T) {
+	c := names("a")
+	c.change = func(s *superblock) { s.algorithm = 99 }
+	if _, err := c.open(); !errors.Is(err, ErrUnsupported) || errors.Is(err, ErrCorrupt) {
+		t.Errorf("compression 99: %v", err)
+	}
+}
