@@ -463,3 +463,57 @@ func TestReaderUnsupported(t *testing.T) {
 		t.Errorf("compression 99: %v", err)
 	}
 }
+
+// TestReaderSmallCaches reads with caches that hold next to nothing.
+func TestReaderSmallCaches(t *testing.T) {
+	for _, name := range []string{"gzip", "zstd", "xattr-raw", "index"} {
+		r, err := OpenReader("testdata/" + name + ".squashfs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.meta, r.data = newLRUCache[uint64, *readerMeta](metadataSize), newLRUCache[readerBlock, []byte](5000)
+		if err := readEverything(r.Reader, 1000, 1<<20); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if r.meta.used > r.meta.max || r.data.used > r.data.max {
+			t.Errorf("%s: caches hold %d and %d bytes", name, r.meta.used, r.data.used)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLRUCache(t *testing.T) {
+	c := newLRUCache[int, string](10)
+	for i := range 4 {
+		c.add(i, fmt.Sprint(i), 3)
+		c.get(0)
+	}
+	for key, want := range map[int]bool{0: true, 1: false, 2: true, 3: true} {
+		if v, ok := c.get(key); ok != want || ok && v != fmt.Sprint(key) {
+			t.Errorf("%d: %q, %v", key, v, ok)
+		}
+	}
+	c.add(4, "too large", 11)
+	if _, ok := c.get(4); ok || c.used != 9 || len(c.items) != 3 {
+		t.Errorf("%d bytes, %d items", c.used, len(c.items))
+	}
+}
+
+// TestReaderLinkXattrs: the set's number comes after the target.
+func TestReaderLinkXattrs(t *testing.T) {
+	c := &craft{xattrs: put(nil, uint16(1), uint16(1), []byte("a"), uint32(1), []byte("v")), xattrIDs: put(nil, uint64(0), uint32(1), uint32(1))}
+	f := c.file(0, invalidFragment, 0, 0)
+	l := c.inode(typeSymlink+extended, 3, uint32(1), uint32(1), []byte("f"), uint32(0))
+	r, err := c.rootDir(craftEntry{"f", typeFile, f}, craftEntry{"l", typeSymlink, l}).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := r.Xattrs("l"); err != nil || string(m["trusted.a"]) != "v" {
+		t.Errorf("%v, %v", m, err)
+	}
+	if m, err := r.Xattrs("f"); err != nil || len(m) != 0 {
+		t.Errorf("%v, %v", m, err)
+	}
+}

@@ -74,21 +74,6 @@ func (c *readerCursor) read(p []byte) error {
 	return nil
 }
 
-// skip moves on by n bytes. The blocks in between are read, since nothing else
-// says where the next one starts.
-func (c *readerCursor) skip(n int64) error {
-	for n > 0 {
-		rest, err := c.peek()
-		if err != nil {
-			return err
-		}
-		step := min(n, int64(len(rest)))
-		c.off += int(step)
-		n -= step
-	}
-	return nil
-}
-
 // peek returns what is left of the current block, or the next one at its end.
 func (c *readerCursor) peek() ([]byte, error) {
 	for {
