@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/isopress/isopress/internal/qemu"
 )
@@ -56,14 +53,7 @@ func runBoot(ctx context.Context, a *app, f *flags, args []string) error {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	if c.Expect == nil {
-		restore, err := a.interactive(&c)
-		if err != nil {
-			return err
-		}
-		defer restore()
-	}
-	res, err := qemu.Run(ctx, c)
+	res, err := a.runQEMU(ctx, c)
 	if f.json {
 		return errors.Join(err, a.printJSON(bootResult(res, err)))
 	}
@@ -74,6 +64,26 @@ func runBoot(ctx context.Context, a *app, f *flags, args []string) error {
 		fmt.Fprintf(a.stderr, "\nisopress: matched after %s: %s\n", res.Elapsed.Round(100*time.Millisecond), res.Line)
 	}
 	return err
+}
+
+// runQEMU runs a guest, with the terminal as its console where nothing is expected of it.
+func (a *app) runQEMU(ctx context.Context, c qemu.Config) (qemu.Result, error) {
+	if c.Expect != nil {
+		return qemu.Run(ctx, c)
+	}
+	left, quit := context.WithCancel(ctx)
+	defer quit()
+	input, restore, err := a.interactive(quit)
+	if err != nil {
+		return qemu.Result{}, err
+	}
+	defer restore()
+	c.Stdin = input
+	res, err := qemu.Run(left, c)
+	if left.Err() != nil && ctx.Err() == nil {
+		return res, nil // the user has left
+	}
+	return res, err
 }
 
 func (a *app) bootConfig(f *flags, args []string) (c qemu.Config, err error) {
@@ -102,20 +112,6 @@ func (a *app) bootConfig(f *flags, args []string) (c qemu.Config, err error) {
 		}
 	}
 	return c, nil
-}
-
-// interactive connects the terminal to the guest, each key as it is pressed.
-func (a *app) interactive(c *qemu.Config) (restore func(), err error) {
-	c.Stdin = a.stdin
-	f, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func() {}, nil
-	}
-	state, err := term.MakeRaw(int(f.Fd()))
-	if err != nil {
-		return nil, err
-	}
-	return func() { term.Restore(int(f.Fd()), state) }, nil
 }
 
 // bootReport is a boot as JSON.

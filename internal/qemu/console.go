@@ -10,7 +10,11 @@ const (
 	maxTail = 8 << 10  // bytes of finished lines that are kept for error messages
 )
 
-var panicMark = []byte("Kernel panic - not syncing")
+// The last words that end a run: the kernel's, and those of isopress's own initrd, which waits for ever.
+var (
+	panicMark = []byte("Kernel panic - not syncing")
+	stopMark  = []byte("isopress: THE BOOT STOPS HERE")
+)
 
 // console cuts the serial stream into lines of plain text and looks for what ends a run. Its memory
 // is bounded: an overlong line is looked at in overlapping halves.
@@ -22,10 +26,12 @@ type console struct {
 
 	matchLine, match string
 	matched          bool
-	panicLine        string
+	failLine         string // with a last word
+	fail             error  // ErrPanic or ErrStopped
 }
 
-// write takes more of the stream. It reports whether there is a reason to end the run.
+// write takes more of the stream. It reports whether there is a reason to end the run: a match, with
+// which it takes no more, or a last word, of which the rest may follow.
 func (c *console) write(p []byte) bool {
 	for _, b := range p {
 		b, ok := c.strip.next(b)
@@ -40,14 +46,14 @@ func (c *console) write(p []byte) bool {
 				c.line = append(c.line[:0], c.line[maxLine/2:]...)
 			}
 		}
-		if c.done() {
-			return true
+		if c.matched {
+			break
 		}
 	}
-	return false
+	return c.done()
 }
 
-func (c *console) done() bool { return c.matched || c.panicLine != "" }
+func (c *console) done() bool { return c.matched || c.fail != nil }
 
 // endLine looks at the finished line and remembers it. A serial console ends lines with "\r\n" or
 // even "\r\r\n"; the carriage return alone redraws a line, and counts as an end, too.
@@ -70,8 +76,11 @@ func (c *console) look() bool {
 			return true
 		}
 	}
-	if bytes.Contains(c.line, panicMark) {
-		c.panicLine = string(c.line)
+	switch {
+	case bytes.Contains(c.line, panicMark):
+		c.failLine, c.fail = string(c.line), ErrPanic
+	case bytes.HasPrefix(c.line, stopMark):
+		c.failLine, c.fail = string(c.line), ErrStopped
 	}
 	return c.done()
 }

@@ -56,6 +56,7 @@ func TestRunVerdicts(t *testing.T) {
 		{"guest ends", `echo one`, "two", ErrEnded, ""},
 		{"guest ends, nothing expected", `echo one`, "", nil, ""},
 		{"panic", `echo '` + panicLine + `'; sleep 100`, "two", ErrPanic, ""},
+		{"stop", `echo 'isopress: THE BOOT STOPS HERE: no medium'; sleep 100`, "two", ErrStopped, ""},
 		{"panic, nothing expected", `echo '` + panicLine + `'; sleep 100`, "", ErrPanic, ""},
 		{"panic expected", `echo '` + panicLine + `'; sleep 100`, "panic", nil, panicLine},
 		{"timeout", `echo one; sleep 100`, "two", ErrTimeout, ""},

@@ -13,7 +13,7 @@ import (
 // panics, or ctx is done. The emulator and all temporary files are gone when it returns.
 //
 // The error is nil on a match or, without Expect, when the guest has powered off or rebooted. It wraps
-// ErrTimeout at ctx's deadline, ErrPanic, ErrEnded (a guest that ended without the expected output), or
+// ErrTimeout at ctx's deadline, ErrPanic, ErrStopped, ErrEnded (a guest that ended without the expected output), or
 // ctx's error when it is cancelled; it is a *NotFoundError when something is not installed, and an
 // *ExitError when QEMU fails.
 func Run(ctx context.Context, c Config) (Result, error) {

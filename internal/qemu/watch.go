@@ -16,7 +16,7 @@ type watcher struct {
 	Config
 	*process
 	console console
-	ending  bool // the guest has ended, and QEMU waits with its screen
+	ending  bool // the guest has ended, or said its last word
 }
 
 func (w *watcher) result() Result {
@@ -44,7 +44,10 @@ func (w *watcher) watch(ctx context.Context) error {
 				return err
 			}
 			if w.console.write(b) {
-				return w.verdict()
+				if w.console.matched {
+					return w.verdict()
+				}
+				w.ending = true // a last word: what comes before the next silence belongs to it
 			}
 			quiet.Reset(quietTime)
 		case <-shutdown:
@@ -83,8 +86,8 @@ func (w *watcher) verdict() error {
 	switch {
 	case w.console.matched:
 		return nil
-	case w.console.panicLine != "":
-		return fmt.Errorf("qemu: %w: %s", ErrPanic, w.console.panicLine)
+	case w.console.fail != nil:
+		return fmt.Errorf("qemu: %w: %s", w.console.fail, w.console.failLine)
 	case w.Expect != nil:
 		return fmt.Errorf("qemu: %w", ErrEnded)
 	}
