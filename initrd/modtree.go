@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/isopress/isopress/internal/hostroot"
 )
 
 // maxTreeDepth ends the walk of a tree whose symlinks go round.
@@ -17,7 +19,7 @@ const maxTreeDepth = 32
 
 // moduleTree is a lib/modules/<version> directory.
 type moduleTree struct {
-	root    hostRoot
+	root    hostroot.Root
 	version string
 	files   map[string]*moduleFile
 	builtin map[string]bool
@@ -33,9 +35,9 @@ type moduleFile struct {
 }
 
 func openModuleTree(dir, root string) (*moduleTree, error) {
-	hr, err := newHostRoot(root)
+	hr, err := hostroot.New(root)
 	if err != nil {
-		return nil, err
+		return nil, wrap(err)
 	}
 	vdir, version, err := versionDir(hr, dir)
 	if err != nil {
@@ -62,20 +64,20 @@ func openModuleTree(dir, root string) (*moduleTree, error) {
 }
 
 // versionDir finds the one <version> directory that dir is or has.
-func versionDir(root hostRoot, dir string) (host, version string, err error) {
+func versionDir(root hostroot.Root, dir string) (host, version string, err error) {
 	for _, sub := range []string{"lib/modules", "usr/lib/modules"} {
-		parent, err := root.resolve(filepath.Join(dir, sub))
+		parent, err := root.Resolve(filepath.Join(dir, sub))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return "", "", err
+			return "", "", wrap(err)
 		}
 		return onlyVersion(root, parent)
 	}
-	host, err = root.resolve(dir)
+	host, err = root.Resolve(dir)
 	if err != nil {
-		return "", "", err
+		return "", "", wrap(err)
 	}
 	if isVersionDir(host) {
 		abs, err := filepath.Abs(dir)
@@ -95,14 +97,14 @@ func isVersionDir(host string) bool {
 }
 
 // onlyVersion is the single <version> directory in a lib/modules.
-func onlyVersion(root hostRoot, parent string) (host, version string, err error) {
+func onlyVersion(root hostroot.Root, parent string) (host, version string, err error) {
 	list, err := os.ReadDir(parent)
 	if err != nil {
 		return "", "", fmt.Errorf("initrd: %w: %w", ErrModule, err)
 	}
 	var versions []string
 	for _, d := range list {
-		h, err := root.resolve(filepath.Join(parent, d.Name()))
+		h, err := root.Resolve(filepath.Join(parent, d.Name()))
 		if err == nil && isVersionDir(h) {
 			host, versions = h, append(versions, d.Name())
 		}
@@ -141,9 +143,9 @@ func (t *moduleTree) walk(host, rel string, chosen map[string]string, depth int)
 func (t *moduleTree) walkOne(host, rel string, d fs.DirEntry, chosen map[string]string, depth int) error {
 	typ := d.Type()
 	if typ&fs.ModeSymlink != 0 {
-		h, err := t.root.resolve(host)
+		h, err := t.root.Resolve(host)
 		if err != nil {
-			return err
+			return wrap(err)
 		}
 		fi, err := os.Stat(h)
 		if err != nil {
@@ -219,12 +221,12 @@ func (t *moduleTree) readAliases(dir string) error {
 
 // lines calls fn for each line of a file in dir. A tree may be without the file.
 func (t *moduleTree) lines(dir, name string, fn func(string)) error {
-	host, err := t.root.resolve(filepath.Join(dir, name))
+	host, err := t.root.Resolve(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return wrap(err)
 	}
 	f, err := os.Open(host)
 	if err != nil {
