@@ -28,8 +28,8 @@ func bootCatalog(stage2, esp, espSize int64) []byte {
 	b[30], b[31] = 0x55, 0xAA
 	le.PutUint16(b[28:], catalogChecksum(b[:32]))
 	bootEntry(b[32:], stage2, stage2Size)
-	b[64] = 0x91            // section header: the last one
-	b[65] = platformEFI     //
+	b[64] = 0x91 // section header: the last one
+	b[65] = platformEFI
 	le.PutUint16(b[66:], 1) // entries
 	bootEntry(b[96:], esp, espSize)
 	return b

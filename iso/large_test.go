@@ -149,6 +149,9 @@ func checkPathTables(t *testing.T, path string) {
 	}
 	pvd := image[systemArea:]
 	size := int(le.Uint32(pvd[132:]))
+	if le.Uint32(pvd[80:]) != be.Uint32(pvd[84:]) || le.Uint16(pvd[128:]) != be.Uint16(pvd[130:]) {
+		t.Error("the volume descriptor's byte orders differ")
+	}
 	l := image[int(le.Uint32(pvd[140:]))*sectorSize:][:size]
 	m := image[int(be.Uint32(pvd[148:]))*sectorSize:][:size]
 	var extents []uint32
@@ -198,6 +201,11 @@ func checkDirectories(t *testing.T, path string) {
 			at += n
 			ident := string(r[recordHead:][:r[32]])
 			seen++
+			for _, field := range []int{2, 10} {
+				if le.Uint32(r[field:]) != be.Uint32(r[field+4:]) {
+					t.Fatalf("%q: the byte orders of the field at %d differ", ident, field)
+				}
+			}
 			if ident == "\x00" || ident == "\x01" {
 				continue
 			}

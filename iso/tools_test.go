@@ -311,27 +311,3 @@ func TestDiskfs(t *testing.T) {
 		}
 	}
 }
-
-// The loaders in the repository are what their sources assemble to.
-func TestAssembly(t *testing.T) {
-	testenv.NeedTool(t, "nasm")
-	for _, tt := range []struct {
-		source string
-		want   []byte
-		size   int
-	}{
-		{"mbr.asm", mbrCode, 440},
-		{"stage2.asm", stage2Code, stage2Size},
-		{"uefi.asm", uefiStub, len(uefiStub)},
-	} {
-		out := filepath.Join(t.TempDir(), "out")
-		run(t, "nasm", "-Werror", "-f", "bin", "-o", out, tt.source)
-		got, err := os.ReadFile(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got, tt.want) || len(got) != tt.size {
-			t.Errorf("%s: the committed binary is another one: run go generate", tt.source)
-		}
-	}
-}

@@ -257,8 +257,8 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s: lies at %d, the EFI system partition at %v", f.Path, f.Offset, r.ESP)
 		}
 		if !inESP {
-			if f.Offset < end {
-				t.Errorf("%s: lies at %d, before the end of the file ahead of it", f.Path, f.Offset)
+			if gap := f.Offset - end; gap < 0 || gap >= max(opts.Files[i].Align, sectorSize) {
+				t.Errorf("%s: lies at %d, %d behind the file ahead of it", f.Path, f.Offset, gap)
 			}
 			end = f.Offset + f.Size
 		}
