@@ -239,12 +239,18 @@ func TestPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := w.Extent("isopress.json"); got.Size != 0 {
+		t.Errorf("a file that is not written yet lies at %v", got)
+	}
 	r := write(t, w, c)
 	end := r.ESP.Offset + r.ESP.Size
 	for i, f := range r.Files {
 		want := c[f.Path]
 		if f.Path != opts.Files[i].Path || f.Size != int64(len(want)) {
 			t.Errorf("file %d: got %v, want %s of %d bytes", i, f, opts.Files[i].Path, len(want))
+		}
+		if got := w.Extent(f.Path); got != f {
+			t.Errorf("writer says %v, result %v", got, f)
 		}
 		if !bytes.Equal(dst.b[f.Offset:f.Offset+f.Size], want) {
 			t.Errorf("%s: other bytes at %d", f.Path, f.Offset)
