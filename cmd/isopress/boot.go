@@ -17,10 +17,10 @@ var bootVerb = verb{
 	run:   runBoot,
 	flags: func(f *flags) {
 		r := &f.run
-		f.set.StringVar(&r.firmware, "firmware", "bios", "bios or uefi")
-		f.set.StringVar(&r.attach, "attach", "cdrom", "how: cdrom (IDE), ahci (CD on q35), usb (stick), virtio, ide or nvme (disks)")
+		f.set.StringVar(&r.firmware, "firmware", "bios", "`NAME`: bios or uefi")
+		f.set.StringVar(&r.attach, "attach", "cdrom", "`HOW` the guest sees the image: cdrom (IDE), ahci (CD on q35), usb (stick), virtio, ide or nvme (disks)")
 		f.set.StringVar(&r.memory, "memory", "1G", "the guest's memory, a `SIZE`")
-		f.set.IntVar(&r.cpus, "cpus", 1, "the guest's processors")
+		f.set.IntVar(&r.cpus, "cpus", 1, "the guest's processors, a `NUMBER`")
 		f.set.StringVar(&r.expect, "expect", "", "end when a line of the console matches `REGEXP`: exit 0; without a match 1")
 		f.set.DurationVar(&r.timeout, "timeout", 0, "give up after this time (default: 5m with --expect, else none)")
 		f.set.StringVar(&r.screenshot, "screenshot", "", "write the guest's screen to this PNG `FILE` at the end")

@@ -45,7 +45,7 @@ func (f *flags) addBoot() {
 	f.set.StringVar(&b.initrd, "initrd", "", "initrd `FILE`, or auto for isopress's own (default: the system's, or auto where it has none)")
 	f.set.StringVar(&b.initBinary, "init-binary", "", "isopress-init `FILE` for isopress's own initrd (default: beside isopress)")
 	f.set.StringVar(&b.init, "init", "", "first program, a `PATH` in the image (default: the system's)")
-	f.set.StringVar(&b.cmdline, "cmdline", "", "kernel parameters, appended to the system's")
+	f.set.StringVar(&b.cmdline, "cmdline", "", "kernel `PARAMETERS`, appended to the system's")
 	f.set.StringVar(&b.volumeID, "volume-id", "", "volume `ID` (default: root=LABEL= of the command line, or ISOPRESS)")
 	f.set.BoolVar(&b.joliet, "joliet", false, "add a Joliet tree, for Windows")
 }

@@ -37,7 +37,7 @@ func newFlags(v verb) *flags {
 	}
 	f.set.BoolVar(&f.json, "json", false, "print the result as JSON on stdout")
 	f.set.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
-	f.set.IntVarP(&f.jobs, "jobs", "j", 0, "number of compressing workers (default: one a CPU)")
+	f.set.IntVarP(&f.jobs, "jobs", "j", 0, "`NUMBER` of compressing workers (default: one a CPU)")
 	return f
 }
 
@@ -46,7 +46,7 @@ func (f *flags) usage(w io.Writer, v verb) {
 }
 
 func (f *flags) addOutput() {
-	f.set.StringVarP(&f.output, "output", "o", "", "file to write (required)")
+	f.set.StringVarP(&f.output, "output", "o", "", "`FILE` to write (required)")
 }
 
 // noArgs refuses arguments beyond the options.
