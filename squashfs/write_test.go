@@ -113,6 +113,9 @@ func differ(t testing.TB, want, got string) {
 }
 
 func TestKernelReadsIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a guest")
+	}
 	testenv.NeedRoot(t)
 	tree := full(t)
 	for name, spec := range map[string]string{"zstd": "zstd:19", "gzip": "gzip:9"} {
@@ -191,14 +194,17 @@ func TestLargeDirectory(t *testing.T) {
 	const n = 70_000
 	tree.must(os.Mkdir(tree.path("d"), 0o755))
 	for i := range n {
-		tree.must(os.Symlink("x", tree.path(fmt.Sprintf("d/%d-%s", i, strings.Repeat("n", i%200)))))
+		// Short names: the kernel reads a directory's whole index for each look-up.
+		tree.must(os.Symlink("x", tree.path(fmt.Sprintf("d/%d-%s", i, strings.Repeat("n", i%20)))))
 	}
 	image, _ := writeImage(t, DirFS(tree.dir), Options{Compression: compression(t, "gzip:1")})
 	out := runTool(t, "unsquashfs", "-no-progress", "-l", image)
 	if got := strings.Count(out, "\n"); got != n+2 {
 		t.Errorf("unsquashfs lists %d entries, want %d", got, n+2)
 	}
-	guesttest.CheckSquashfsTree(t, image, tree.dir, treelist.Options{})
+	if !testing.Short() {
+		guesttest.CheckSquashfsTree(t, image, tree.dir, treelist.Options{})
+	}
 }
 
 func TestOptionsChangeTheImage(t *testing.T) {

@@ -20,7 +20,7 @@ install() {
 # compression engine is C (libzstd), the initrd's init static.
 build() {
   command -v go >/dev/null || { echo "Go is needed: https://go.dev/doc/install" >&2; exit 1; }
-  install cc=gcc /usr/include/stdlib.h=libc6-dev
+  install cc=gcc /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates
   mkdir -p bin
   go build -trimpath -buildvcs=false -o bin/isopress ./cmd/isopress
   CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o bin/isopress-init ./cmd/isopress-init
