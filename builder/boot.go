@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/isopress/isopress/initrd"
+	"github.com/isopress/isopress/internal/kcmdline"
 	"github.com/isopress/isopress/iso"
 )
 
@@ -48,8 +49,8 @@ type bootFiles struct {
 	manifest ManifestBoot
 }
 
-// volumeLabel is how a command line names the medium.
-const volumeLabel = "root=LABEL="
+// What a manifest says of a kernel or an initrd that is no file of the closure.
+const fromFile = "file"
 
 // prepareBoot finds kernel and initrd, and packs the latter where it is ours.
 func (o *Options) prepareBoot(ctx context.Context) (*bootFiles, error) {
@@ -61,13 +62,19 @@ func (o *Options) prepareBoot(ctx context.Context) (*bootFiles, error) {
 	if err := o.setKernel(b, sys); err != nil {
 		return nil, err
 	}
-	if err := o.setInitrd(ctx, b, sys); err != nil {
+	if err := o.setInitrd(b, sys); err != nil {
 		return nil, err
 	}
 	if err := o.setCmdline(b, sys); err != nil {
 		return nil, err
 	}
 	b.manifest.Cmdline = b.cmdline
+	if err := o.checkISO(b); err != nil {
+		return nil, err
+	}
+	if b.manifest.Initrd == InitrdAuto {
+		return b, o.packInitrd(ctx, b, sys)
+	}
 	return b, nil
 }
 
@@ -89,7 +96,7 @@ func (o *Options) bootSystem() (*system, error) {
 
 func (o *Options) setKernel(b *bootFiles, sys *system) error {
 	host := o.Boot.Kernel
-	b.manifest.Kernel = "file"
+	b.manifest.Kernel = fromFile
 	if host == "" {
 		if sys.kernel == "" {
 			return errors.New("no kernel: name one with --kernel, or a top level with --system")
@@ -100,48 +107,62 @@ func (o *Options) setKernel(b *bootFiles, sys *system) error {
 		}
 		host, b.manifest.Kernel = found, inside
 	}
-	f, err := os.Open(host)
+	f, size, err := openFile(host)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if err := iso.CheckKernel(f, info.Size()); err != nil {
+	defer f.Close() // read only: nothing is lost with its error
+	if err := iso.CheckKernel(f, size); err != nil {
 		return fmt.Errorf("%s: %w", host, err)
 	}
-	b.kernel = filePayload(host, info.Size())
+	b.kernel = filePayload(host, size)
 	return nil
+}
+
+// openFile opens a file that has content.
+func openFile(host string) (*os.File, int64, error) {
+	info, err := os.Stat(host)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s: not a regular file", host)
+	}
+	if info.Size() == 0 {
+		return nil, 0, fmt.Errorf("%s: an empty file", host)
+	}
+	f, err := os.Open(host)
+	return f, info.Size(), err
 }
 
 func filePayload(host string, size int64) payload {
 	return payload{size, func() (io.ReadCloser, error) { return os.Open(host) }}
 }
 
-func (o *Options) setInitrd(ctx context.Context, b *bootFiles, sys *system) error {
+// setInitrd finds the initrd; one of ours is packed last, when all else is right.
+func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 	host := o.Boot.Initrd
-	b.manifest.Initrd = "file"
+	b.manifest.Initrd = fromFile
 	if host == "" && sys.initrd != "" {
 		inside, found, err := o.Source.Closure.resolve(sys.initrd)
 		if err != nil {
 			return fmt.Errorf("initrd %s: %w", sys.initrd, err)
 		}
 		host, b.manifest.Initrd = found, inside
+		if sys.secrets {
+			o.warn("%s: its initrd wants secrets added at installation, which an ISO for all to read does not get", sys.toplevel)
+		}
 	}
 	if host == "" || host == InitrdAuto {
-		return o.packInitrd(ctx, b, sys)
+		b.manifest.Initrd = InitrdAuto
+		return nil
 	}
-	info, err := os.Stat(host)
+	f, size, err := openFile(host)
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() || info.Size() == 0 {
-		return fmt.Errorf("%s: not an initrd: an empty file, or none", host)
-	}
-	b.initrd = filePayload(host, info.Size())
-	return nil
+	b.initrd = filePayload(host, size)
+	return f.Close()
 }
 
 // packInitrd packs isopress-init and the kernel modules that it needs.
@@ -153,7 +174,11 @@ func (o *Options) packInitrd(ctx context.Context, b *bootFiles, sys *system) err
 	if c := o.Source.Closure; c != nil {
 		opts.Root = string(c.root)
 		if opts.KernelModules == "" && sys.modules != "" {
-			opts.KernelModules = c.root.Host(sys.modules)
+			_, host, err := c.resolve(sys.modules)
+			if err != nil {
+				return fmt.Errorf("kernel modules: %w", err)
+			}
+			opts.KernelModules = host
 		}
 	}
 	if opts.KernelModules == "" {
@@ -170,70 +195,88 @@ func (o *Options) packInitrd(ctx context.Context, b *bootFiles, sys *system) err
 	b.initrd = payload{int64(packed.Len()), func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(packed.Bytes())), nil
 	}}
-	b.manifest.Initrd, b.manifest.KernelVersion, b.manifest.Modules = InitrdAuto, modules.Version, modules.Added
+	b.manifest.KernelVersion, b.manifest.Modules = modules.Version, modules.Added
 	return nil
 }
 
 // setCmdline puts the command line together, and settles the volume ID with it.
 func (o *Options) setCmdline(b *bootFiles, sys *system) error {
 	params := append([]string(nil), sys.params...)
+	if o.Boot.Cmdline != "" {
+		params = append(params, o.Boot.Cmdline)
+	}
+	given := strings.Join(params, " ")
+	if err := kcmdline.Check(given); err != nil {
+		return OptionError{fmt.Errorf("command line %s: %w", given, err)}
+	}
+	first, err := o.initParam(b, sys, given)
+	if err != nil {
+		return err
+	}
+	root, err := o.rootParam(b, given)
+	if err != nil {
+		return err
+	}
+	// Ahead of the rest: what follows a "--" is not the kernel's.
+	b.cmdline = strings.TrimSpace(first + root + given)
+	return nil
+}
+
+// initParam is "init=… ", or nothing where nothing is known.
+func (o *Options) initParam(b *bootFiles, sys *system, given string) (string, error) {
 	first := o.Boot.Init
 	if first == "" {
 		first = sys.init
 	}
 	if first != "" {
-		if err := o.checkInit(first); err != nil {
-			return err
+		return "init=" + first + " ", o.checkInit(first)
+	}
+	if o.Source.Closure == nil || b.manifest.Initrd != InitrdAuto {
+		return "", nil
+	}
+	for _, p := range kcmdline.Split(given) {
+		if p.Key == "init" {
+			return "", o.checkInit(p.Value)
 		}
-		params = append([]string{"init=" + first}, params...)
 	}
-	if o.Boot.Cmdline != "" {
-		params = append(params, o.Boot.Cmdline)
-	}
-	label, found := lastLabel(strings.Join(params, " "))
-	switch {
-	case !found:
-		b.volumeID = o.Boot.VolumeID
-	case o.Boot.VolumeID != "" && o.Boot.VolumeID != label:
-		return fmt.Errorf("volume ID %q, but the command line says %s%s: the initrd would not find the medium", o.Boot.VolumeID, volumeLabel, label)
-	default:
+	return "", OptionError{errors.New("no init: a store alone does not say what to start; name a program of it with --init, or a top level with --system")}
+}
+
+// rootParam settles the volume ID, and is "root=LABEL=… " where the command line
+// has no root= and the initrd is not the system's own, which has its own ways.
+func (o *Options) rootParam(b *bootFiles, given string) (string, error) {
+	b.volumeID = o.Boot.VolumeID
+	root, found := kcmdline.Root(given)
+	if label, ok := kcmdline.Label(root); ok {
+		if b.volumeID != "" && b.volumeID != label {
+			return "", OptionError{fmt.Errorf("volume ID %q, but the command line says root=%s: the initrd would not find the medium", b.volumeID, root)}
+		}
 		b.volumeID = label
 	}
 	if b.volumeID == "" {
 		b.volumeID = DefaultVolumeID
 	}
-	if !found && b.manifest.Initrd == InitrdAuto {
-		params = append(params, volumeLabel+strings.ReplaceAll(b.volumeID, " ", `\x20`))
+	if found || b.manifest.Initrd != InitrdAuto && b.manifest.Initrd != fromFile {
+		return "", nil
 	}
-	b.cmdline = strings.Join(params, " ")
-	return nil
-}
-
-// lastLabel is the volume ID of the last root=LABEL= of a command line.
-func lastLabel(cmdline string) (label string, found bool) {
-	for _, param := range strings.Fields(cmdline) {
-		if l, ok := strings.CutPrefix(param, volumeLabel); ok {
-			label, found = strings.ReplaceAll(l, `\x20`, " "), true
-		}
-	}
-	return label, found
+	return "root=LABEL=" + kcmdline.Escape(b.volumeID) + " ", nil
 }
 
 // checkInit sees to it that init= names a program of the closure.
 func (o *Options) checkInit(first string) error {
 	if !path.IsAbs(first) {
-		return fmt.Errorf("init %q: not an absolute path", first)
+		return OptionError{fmt.Errorf("init %q: not an absolute path", first)}
+	}
+	if strings.ContainsAny(first, " \t\n\"") {
+		return OptionError{fmt.Errorf("init %q: white space or a quote, which the kernel's command line cannot hold in it", first)}
 	}
 	c := o.Source.Closure
 	if c == nil {
 		return nil // in a tree, the links to follow are the guest's
 	}
-	inside, host, err := c.resolve(first)
+	_, host, err := c.resolve(first)
 	if err != nil {
 		return fmt.Errorf("init %s: %w", first, err)
-	}
-	if !c.has(inside) {
-		return fmt.Errorf("init %s: %s is not in the closure", first, inside)
 	}
 	info, err := os.Stat(host)
 	if err != nil {

@@ -75,7 +75,7 @@ func TestReadSystem(t *testing.T) {
 			params: []string{"loglevel=4", "quiet"}}, ""},
 		"links with initrd": {map[string]string{top + "/initrd": "-> kernel"}, system{kernel: top + "/kernel",
 			initrd: top + "/initrd", modules: top + "/kernel-modules", init: top + "/init", params: []string{"loglevel=4", "quiet"}}, ""},
-		"bootspec": {map[string]string{top + "/boot.json": spec}, system{label: "NixOS", kernel: linux + "/bzImage",
+		"bootspec": {map[string]string{top + "/boot.json": spec}, system{kernel: linux + "/bzImage",
 			initrd: linux + "/bzImage", modules: top + "/kernel-modules", init: top + "/init", params: []string{"a", "b=c"}}, ""},
 		"bad bootspec":   {map[string]string{top + "/boot.json": "{"}, system{}, top + "/boot.json: unexpected end"},
 		"other bootspec": {map[string]string{top + "/boot.json": `{"org.nixos.bootspec.v9":{}}`}, system{}, "no kernel and init of org.nixos.bootspec.v1"},
@@ -107,18 +107,24 @@ func TestCmdline(t *testing.T) {
 		volumeID string
 		err      string
 	}{
-		"ours":             {Boot{}, "quiet", InitrdAuto, "init=" + top + "/init quiet root=LABEL=ISOPRESS", "ISOPRESS", ""},
-		"ours, with an ID": {Boot{VolumeID: "MY DISK"}, "quiet", InitrdAuto, "init=" + top + `/init quiet root=LABEL=MY\x20DISK`, "MY DISK", ""},
-		"theirs":           {Boot{VolumeID: "nixos-26.05-x86_64"}, "quiet", "file", "init=" + top + "/init quiet", "nixos-26.05-x86_64", ""},
-		"label known":      {Boot{}, "root=LABEL=CORPUS quiet", "file", "init=" + top + "/init root=LABEL=CORPUS quiet", "CORPUS", ""},
+		"ours":             {Boot{}, "quiet", InitrdAuto, "init=" + top + "/init root=LABEL=ISOPRESS quiet", "ISOPRESS", ""},
+		"given, no root":   {Boot{}, "quiet", fromFile, "init=" + top + "/init root=LABEL=ISOPRESS quiet", "ISOPRESS", ""},
+		"ours, with an ID": {Boot{VolumeID: `MY\DISK "1"`}, "quiet", InitrdAuto, "init=" + top + `/init root=LABEL=MY\x5cDISK\x20\x221\x22 quiet`, `MY\DISK "1"`, ""},
+		"ours, for init":   {Boot{Cmdline: "-- single"}, "quiet", InitrdAuto, "init=" + top + "/init root=LABEL=ISOPRESS quiet -- single", "ISOPRESS", ""},
+		"other root":       {Boot{Cmdline: "root=/dev/sr0"}, "", InitrdAuto, "init=" + top + "/init root=/dev/sr0", "ISOPRESS", ""},
+		"theirs":           {Boot{VolumeID: "nixos-26.05-x86_64"}, "quiet", linux, "init=" + top + "/init quiet", "nixos-26.05-x86_64", ""},
+		"label known":      {Boot{}, "root=LABEL=CORPUS quiet", linux, "init=" + top + "/init root=LABEL=CORPUS quiet", "CORPUS", ""},
+		"label in quotes":  {Boot{Cmdline: `root="LABEL=MY ISO"`}, "", InitrdAuto, "init=" + top + `/init root="LABEL=MY ISO"`, "MY ISO", ""},
 		"last label wins":  {Boot{Cmdline: `root=LABEL=b\x20c`}, "root=LABEL=a", InitrdAuto, "init=" + top + `/init root=LABEL=a root=LABEL=b\x20c`, "b c", ""},
-		"same ID":          {Boot{VolumeID: "A"}, "root=LABEL=A", "file", "init=" + top + "/init root=LABEL=A", "A", ""},
-		"other ID":         {Boot{VolumeID: "B"}, "root=LABEL=A", "file", "", "", `volume ID "B", but the command line says root=LABEL=A`},
-		"other init":       {Boot{Init: top + "/init"}, "", "file", "init=" + top + "/init", "ISOPRESS", ""},
-		"no init":          {Boot{Init: top + "/none"}, "", "file", "", "", "init " + top + "/none: "},
-		"no program":       {Boot{Init: linux}, "", "file", "", "", "init " + linux + ": not a program"},
-		"relative init":    {Boot{Init: "bin/sh"}, "", "file", "", "", "not an absolute path"},
-		"init elsewhere":   {Boot{Init: "/etc/init"}, "", "file", "", "", "/etc/init is not in the closure"},
+		"same ID":          {Boot{VolumeID: "A"}, "root=LABEL=A", linux, "init=" + top + "/init root=LABEL=A", "A", ""},
+		"other ID":         {Boot{VolumeID: "B"}, "root=LABEL=A", linux, "", "", `volume ID "B", but the command line says root=LABEL=A`},
+		"open quote":       {Boot{Cmdline: `a="b`}, "", InitrdAuto, "", "", "a double quote is left open"},
+		"other init":       {Boot{Init: top + "/init"}, "", linux, "init=" + top + "/init", "ISOPRESS", ""},
+		"no init":          {Boot{Init: top + "/none"}, "", linux, "", "", "init " + top + "/none: "},
+		"no program":       {Boot{Init: linux}, "", linux, "", "", "init " + linux + ": not a program"},
+		"relative init":    {Boot{Init: "bin/sh"}, "", linux, "", "", "not an absolute path"},
+		"init in quotes":   {Boot{Init: "/a b"}, "", linux, "", "", "white space"},
+		"init elsewhere":   {Boot{Init: "/etc/init"}, "", linux, "", "", "/etc/init is not in the closure"},
 	} {
 		c := testClosure(t, with(nixos, map[string]string{"/etc/init": "#!/bin/sh"}))
 		o := &Options{Source: Source{Closure: c}, Boot: tc.boot}
@@ -133,6 +139,58 @@ func TestCmdline(t *testing.T) {
 		if err != nil || b.cmdline != tc.cmdline || b.volumeID != tc.volumeID {
 			t.Errorf("%s: %q, volume ID %q, %v; want %q, %q", name, b.cmdline, b.volumeID, err, tc.cmdline, tc.volumeID)
 		}
+	}
+}
+
+func TestNoInit(t *testing.T) {
+	o := &Options{Source: Source{Closure: testClosure(t, nixos)}}
+	b := &bootFiles{manifest: ManifestBoot{Initrd: InitrdAuto}}
+	if err := o.setCmdline(b, &system{}); err == nil || !strings.Contains(err.Error(), "no init") {
+		t.Error(err)
+	}
+	o.Boot.Cmdline = "init=" + top + "/init"
+	if err := o.setCmdline(b, &system{}); err != nil || b.cmdline != "root=LABEL=ISOPRESS init="+top+"/init" {
+		t.Errorf("%q, %v", b.cmdline, err)
+	}
+}
+
+// What boots lies in the closure, or it would be a file of the machine that builds.
+func TestBootFilesOfTheHost(t *testing.T) {
+	for _, link := range []string{"kernel", "initrd", "kernel-modules"} {
+		c := testClosure(t, with(nixos, map[string]string{top + "/" + link: "-> /secret", "/secret": "secret"}))
+		o := &Options{Source: Source{Closure: c}, Boot: Boot{System: top, InitBinary: "/bin/true"}}
+		sys, err := o.bootSystem()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &bootFiles{}
+		switch link {
+		case "kernel":
+			err = o.setKernel(b, sys)
+		case "initrd":
+			err = o.setInitrd(b, sys)
+		default:
+			err = o.packInitrd(t.Context(), b, sys)
+		}
+		if err == nil || !strings.Contains(err.Error(), "/secret is not in the closure") {
+			t.Errorf("%s leads out of the closure: %v", link, err)
+		}
+	}
+}
+
+func TestStoreRootIsALink(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "elsewhere"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root, "nix"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/elsewhere", filepath.Join(root, "nix/store")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewClosure(strings.NewReader(top+"\n"), root); err == nil || !strings.Contains(err.Error(), "is a link, to "+root+"/elsewhere") {
+		t.Error(err)
 	}
 }
 

@@ -93,8 +93,8 @@ func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
 	return res.Size, nil
 }
 
-func (b *isoBuild) squashfsFile() string {
-	if b.Source.Closure != nil {
+func (o *Options) squashfsFile() string {
+	if o.Source.Closure != nil {
 		return storeFile
 	}
 	return rootFile
@@ -105,18 +105,33 @@ func (b *isoBuild) newWriter() (*iso.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return iso.NewWriter(b.out, iso.Options{
-		VolumeID: b.boot.volumeID,
-		ModTime:  b.SourceDate,
-		Joliet:   b.Boot.Joliet,
+	return iso.NewWriter(b.out, b.isoOptions(b.boot, b.plan.MaxSize(), int64(len(text))+maxManifest))
+}
+
+// isoOptions lay the ISO out; the last two sizes are bounds.
+func (o *Options) isoOptions(b *bootFiles, squashfs, manifest int64) iso.Options {
+	return iso.Options{
+		VolumeID: b.volumeID,
+		ModTime:  o.SourceDate,
+		Joliet:   o.Boot.Joliet,
 		Files: []iso.File{
-			{Path: kernelFile, Size: b.boot.kernel.size},
-			{Path: initrdFile, Size: b.boot.initrd.size},
-			{Path: b.squashfsFile(), Size: b.plan.MaxSize(), Grow: true},
-			{Path: ManifestFile, Size: int64(len(text)) + maxManifest, Grow: true},
+			{Path: kernelFile, Size: b.kernel.size},
+			{Path: initrdFile, Size: b.initrd.size},
+			{Path: o.squashfsFile(), Size: squashfs, Grow: true},
+			{Path: ManifestFile, Size: manifest, Grow: true},
 		},
-		Boot: &iso.Boot{Kernel: kernelFile, Initrd: initrdFile, Cmdline: b.boot.cmdline},
-	})
+		Boot: &iso.Boot{Kernel: kernelFile, Initrd: initrdFile, Cmdline: b.cmdline},
+	}
+}
+
+// checkISO finds what is wrong with the options before hours go into their image.
+func (o *Options) checkISO(b *bootFiles) error {
+	early := *b
+	early.initrd.size = max(b.initrd.size, 1) // ours is not packed yet
+	if _, err := iso.NewWriter(nil, o.isoOptions(&early, 0, 0)); err != nil {
+		return OptionError{err}
+	}
+	return nil
 }
 
 // payload copies a file into the ISO.

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/isopress/isopress/internal/codec"
+	"github.com/isopress/isopress/internal/patherror"
 	"github.com/isopress/isopress/squashfs"
 )
 
@@ -88,7 +90,22 @@ func (o *Options) fs() (fs.FS, error) {
 	return nil, errors.New("nothing to press: give --closure, --system or --root")
 }
 
+// OptionError is an error in the options themselves.
+type OptionError struct{ error }
+
+func (e OptionError) Unwrap() error { return e.error }
+
+// warnEngine tells of a level that this build's engine does not reach.
+func warnEngine(spec codec.Spec, warn func(string)) {
+	if msg := codec.Warning(spec); msg != "" && warn != nil {
+		warn(msg)
+	}
+}
+
 func (o *Options) squashfsOptions() squashfs.Options {
+	if spec, err := codec.Parse(o.Compression.String()); err == nil {
+		warnEngine(spec, o.Warn)
+	}
 	stages := map[squashfs.Stage]string{
 		squashfs.StageScan: "scan", squashfs.StageHash: "read", squashfs.StageWrite: "press",
 	}
@@ -150,7 +167,7 @@ func (o *Options) entry(ctx context.Context, out *output, name string, off int64
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return ManifestEntry{}, fmt.Errorf("%s: reading it back: %w", o.Output, withoutPath(err))
+		return ManifestEntry{}, fmt.Errorf("%s: reading it back: %w", o.Output, patherror.Bare(err))
 	}
 	return ManifestEntry{Path: name, Size: info.Size, SHA256: hex.EncodeToString(h.Sum(nil)), Squashfs: info}, nil
 }
@@ -191,11 +208,8 @@ func (o *Options) manifest() *Manifest {
 	return m
 }
 
-// A closure has never been seen to shrink below a tenth, and a half is common.
-const (
-	bestRatio   = 10
-	commonRatio = 2
-)
+// commonRatio is what a closure's size is divided by at the least, mostly.
+const commonRatio = 2
 
 // checkSpace fails where the output cannot fit, and warns where it may not.
 // extra is what comes beside the squashfs.
@@ -204,12 +218,12 @@ func (o *Options) checkSpace(plan *squashfs.Plan, extra int64) error {
 	if !known {
 		return nil
 	}
-	worst, best := plan.MaxSize()+extra, plan.MaxSize()/bestRatio+extra
-	if o.Compression.String() == "none" {
-		best = worst
+	worst, certain := plan.MaxSize()+extra, extra
+	if o.Compression.String() == string(codec.None) {
+		certain += plan.Stats().PlannedBytes
 	}
-	if free < best {
-		return fmt.Errorf("%s: %s free, at least %s needed", filepath.Dir(o.Output), mebibytes(free), mebibytes(best))
+	if free < certain {
+		return fmt.Errorf("%s: %s free, at least %s needed", filepath.Dir(o.Output), mebibytes(free), mebibytes(certain))
 	}
 	if free < worst/commonRatio {
 		o.warn("%s: only %s free, and the image may take up to %s", filepath.Dir(o.Output), mebibytes(free), mebibytes(worst))

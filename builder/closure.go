@@ -33,6 +33,9 @@ func NewClosure(list io.Reader, storeRoot string) (*Closure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store root: %w", err)
 	}
+	if real, err := root.Resolve(root.Host(nix.StoreDir)); err == nil && real != root.Host(nix.StoreDir) {
+		return nil, fmt.Errorf("store root: %s is a link, to %s: give the directory that really has nix/store in it with --store-root", root.Host(nix.StoreDir), real)
+	}
 	c := &Closure{root: root}
 	lines := bufio.NewScanner(list)
 	seen := map[string]int{}
@@ -42,10 +45,10 @@ func NewClosure(list io.Reader, storeRoot string) (*Closure, error) {
 			continue
 		}
 		if err := nix.CheckStorePath(line); err != nil {
-			return nil, fmt.Errorf("closure, line %d: %w", n, err)
+			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		if first := seen[line]; first > 0 {
-			return nil, fmt.Errorf("closure, line %d: %s is listed twice, in line %d first", n, line, first)
+			return nil, fmt.Errorf("line %d: %s is listed twice, in line %d first", n, line, first)
 		}
 		seen[line] = n
 		if err := c.checkPath(line); err != nil {
@@ -54,10 +57,10 @@ func NewClosure(list io.Reader, storeRoot string) (*Closure, error) {
 		c.paths = append(c.paths, line)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("closure: %w", err)
+		return nil, err
 	}
 	if len(c.paths) == 0 {
-		return nil, errors.New("closure: no store path in the list")
+		return nil, errors.New("no store path in the list")
 	}
 	slices.Sort(c.paths)
 	return c, nil
@@ -78,6 +81,9 @@ func (c *Closure) checkPath(path string) error {
 	}
 	if info.Mode().Type() == fs.ModeSymlink {
 		return nil
+	}
+	if _, err := narMode(info.Mode()); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	f, err := os.Open(host)
 	if err != nil {
@@ -107,7 +113,7 @@ func (c *Closure) SetRegistration(r io.Reader) error {
 	known := map[string]nix.PathInfo{}
 	for _, i := range infos {
 		if _, twice := known[i.Path]; twice {
-			return fmt.Errorf("registration: %s is in it twice", i.Path)
+			return fmt.Errorf("%s is in the registration twice", i.Path)
 		}
 		known[i.Path] = i
 	}
@@ -115,7 +121,7 @@ func (c *Closure) SetRegistration(r io.Reader) error {
 	for _, p := range c.paths {
 		info, ok := known[p]
 		if !ok {
-			return fmt.Errorf("registration: nothing about %s, which is in the closure", p)
+			return fmt.Errorf("nothing about %s, which is in the closure", p)
 		}
 		if err := c.checkReferences(info); err != nil {
 			return err
@@ -156,11 +162,16 @@ func (c *Closure) FS() fs.FS {
 }
 
 // resolve follows the symlinks of an absolute path of the closure's own world,
-// and returns where it ends, there and on the host.
+// and returns where it ends, there and on the host: in the closure, or it would
+// be another machine's file.
 func (c *Closure) resolve(path string) (inside, host string, err error) {
 	host, err = c.root.Resolve(c.root.Host(path))
 	if err != nil {
 		return "", "", err
 	}
-	return c.root.Inside(filepath.ToSlash(host)), host, nil
+	inside = c.root.Inside(filepath.ToSlash(host))
+	if !c.has(inside) {
+		return "", "", fmt.Errorf("%s is not in the closure", inside)
+	}
+	return inside, host, nil
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/isopress/isopress/initrd"
+	"github.com/isopress/isopress/internal/codec"
+	"github.com/isopress/isopress/internal/patherror"
 )
 
 // InitrdOptions say what goes into an initrd.
@@ -100,6 +102,9 @@ func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
 	if o.Init == "" && o.KernelModules == "" && len(o.Add) == 0 {
 		return nil, errors.New("nothing to pack: give --init, --kernel-modules or --add")
 	}
+	if spec, err := codec.Parse(o.Compression); err == nil {
+		warnEngine(spec, o.Warn)
+	}
 	a, modules, err := o.archive()
 	if err != nil {
 		return nil, err
@@ -116,7 +121,7 @@ func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
 	}
 	info, err := os.Stat(out.Name())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Clean(o.Output), withoutPath(err))
+		return nil, fmt.Errorf("%s: %w", filepath.Clean(o.Output), patherror.Bare(err))
 	}
 	return &InitrdResult{
 		Output: o.Output, Size: info.Size(), SHA256: hex.EncodeToString(h.Sum(nil)),

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/isopress/isopress/internal/patherror"
 )
 
 // output is a file that appears under its name only when it is complete.
@@ -23,33 +25,36 @@ func createOutput(path string) (*output, error) {
 	if path == "" {
 		return nil, errors.New("no output file: name one with -o")
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", path, patherror.Bare(err))
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s: a directory; name a file in it", path)
+	case err == nil && !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s: not a regular file; write to a file and copy that", path)
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o644))
+	// A link to an old output stays, and leads to the new one.
+	file := path
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		file = real
+	}
+	f, err := renameio.NewPendingFile(file, renameio.WithTempDir(filepath.Dir(file)),
+		renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: the directory %s does not exist", path, filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, withoutPath(err))
+		return nil, fmt.Errorf("%s: %w", path, patherror.Bare(err))
 	}
 	return &output{f, path}, nil
-}
-
-// withoutPath takes the temporary file's name out of an error.
-func withoutPath(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
 }
 
 // WriteAt names the output, not the temporary file, in its errors.
 func (o *output) WriteAt(b []byte, off int64) (int, error) {
 	n, err := o.File.WriteAt(b, off)
 	if err != nil {
-		err = fmt.Errorf("%s: write: %w", o.path, withoutPath(err))
+		err = fmt.Errorf("%s: write: %w", o.path, patherror.Bare(err))
 	}
 	return n, err
 }
@@ -57,7 +62,7 @@ func (o *output) WriteAt(b []byte, off int64) (int, error) {
 // commit gives the file its name.
 func (o *output) commit() error {
 	if err := o.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("%s: %w", o.path, withoutPath(err))
+		return fmt.Errorf("%s: %w", o.path, patherror.Bare(err))
 	}
 	return nil
 }

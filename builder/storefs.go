@@ -2,7 +2,6 @@ package builder
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isopress/isopress/internal/patherror"
 	"github.com/isopress/isopress/squashfs"
 )
 
@@ -36,7 +36,7 @@ func (s *storeFS) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	f, err := path.Open(rest)
-	return f, renamed(name, err)
+	return f, patherror.Renamed(name, err)
 }
 
 // ReadDir implements [fs.ReadDirFS].
@@ -49,7 +49,7 @@ func (s *storeFS) ReadDir(name string) ([]fs.DirEntry, error) {
 		}
 		found, err := fs.ReadDir(dir, rest)
 		if err != nil {
-			return nil, renamed(name, err)
+			return nil, patherror.Renamed(name, err)
 		}
 		names = nil
 		for _, d := range found {
@@ -81,7 +81,7 @@ func (s *storeFS) Lstat(name string) (fs.FileInfo, error) {
 	}
 	info, err := fs.Lstat(dir, rest)
 	if err != nil {
-		return nil, renamed(name, err)
+		return nil, patherror.Renamed(name, err)
 	}
 	mode, err := narMode(info.Mode())
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *storeFS) ReadLink(name string) (string, error) {
 		return "", err
 	}
 	target, err := fs.ReadLink(dir, rest)
-	return target, renamed(name, err)
+	return target, patherror.Renamed(name, err)
 }
 
 // split finds the store path that a name lies in, and the name within it.
@@ -115,15 +115,6 @@ func (s *storeFS) split(name string) (path fs.FS, rest string, err error) {
 		rest = "."
 	}
 	return path, rest, nil
-}
-
-// renamed names the file of an error as the squashfs does.
-func renamed(name string, err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return &fs.PathError{Op: pe.Op, Path: name, Err: pe.Err}
-	}
-	return err
 }
 
 // narMode is the mode that Nix gives a file.

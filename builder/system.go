@@ -15,18 +15,17 @@ import (
 // absolute, as the closure itself sees them.
 type system struct {
 	toplevel string
-	label    string
 	kernel   string
 	initrd   string // "" where the top level has none
 	modules  string // directory with lib/modules/<version>, or ""
 	init     string
 	params   []string
+	secrets  bool // the initrd is not complete without a program that adds to it
 }
 
 // bootspec is the part of NixOS's boot.json that matters here (NixOS RFC 125).
 type bootspec struct {
 	V1 *struct {
-		Label         string   `json:"label"`
 		Kernel        string   `json:"kernel"`
 		KernelParams  []string `json:"kernelParams"`
 		Initrd        string   `json:"initrd"`
@@ -68,7 +67,8 @@ func (s *system) readBootspec(text []byte) error {
 	if v1 == nil || v1.Kernel == "" || v1.Init == "" {
 		return fmt.Errorf("%s/boot.json: no kernel and init of org.nixos.bootspec.v1", s.toplevel)
 	}
-	s.label, s.kernel, s.initrd, s.init, s.params = v1.Label, v1.Kernel, v1.Initrd, v1.Init, v1.KernelParams
+	s.kernel, s.initrd, s.init, s.params = v1.Kernel, v1.Initrd, v1.Init, v1.KernelParams
+	s.secrets = v1.InitrdSecrets != ""
 	return nil
 }
 
@@ -84,9 +84,10 @@ func (s *system) readLinks(c *Closure) error {
 	return nil
 }
 
-// exists reports whether a path of the closure's world is there, links followed.
+// exists reports whether a path of the closure's world is there, be it a link
+// that leads nowhere.
 func (c *Closure) exists(path string) bool {
-	_, _, err := c.resolve(path)
+	_, err := os.Lstat(c.root.Host(path))
 	return err == nil
 }
 

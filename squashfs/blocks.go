@@ -269,7 +269,7 @@ func (r *reader) fill(j *job, p part) error {
 func (r *reader) read(p part, b []byte) error {
 	if r.source != p.source || r.pos > p.offset {
 		r.close()
-		f, err := r.pipeline.plan.fsys.Open(p.source.path())
+		f, err := openRegular(r.pipeline.plan.fsys, p.source.path())
 		if err != nil {
 			return err
 		}

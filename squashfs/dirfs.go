@@ -1,16 +1,18 @@
 package squashfs
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/isopress/isopress/internal/patherror"
 )
 
 // DirFS returns the tree at dir as [os.DirFS] does, with extended attributes,
-// and with the names that are not UTF-8, which the latter does not open. Names
-// are not checked for links that lead out of dir.
+// and with the names that are not UTF-8, which the latter does not open. On Linux,
+// Open does not follow a symbolic link, nor wait for a pipe's writer, so that what
+// takes a file's place while the tree is read leads nowhere else.
 func DirFS(dir string) fs.FS { return dirFS(dir) }
 
 type dirFS string
@@ -36,15 +38,6 @@ func validPath(name string) bool {
 	return true
 }
 
-// relative takes the directory out of an error.
-func relative(name string, err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return &fs.PathError{Op: pe.Op, Path: name, Err: pe.Err}
-	}
-	return err
-}
-
 // within calls f with a name's path on the host.
 func within[T any](d dirFS, op, name string, f func(string) (T, error)) (T, error) {
 	host, err := d.host(op, name)
@@ -54,13 +47,17 @@ func within[T any](d dirFS, op, name string, f func(string) (T, error)) (T, erro
 	}
 	v, err := f(host)
 	if err != nil {
-		return v, relative(name, err)
+		return v, patherror.Renamed(name, err)
 	}
 	return v, nil
 }
 
 func (d dirFS) Open(name string) (fs.File, error) {
-	f, err := within(d, "open", name, os.Open)
+	open := openFile
+	if name == "." {
+		open = os.Open // the tree itself may be named by a link
+	}
+	f, err := within(d, "open", name, open)
 	if err != nil {
 		return nil, err // not a nil *os.File
 	}

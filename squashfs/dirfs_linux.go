@@ -3,10 +3,16 @@ package squashfs
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
+
+// openFile opens what is there, and not what it leads to.
+func openFile(host string) (*os.File, error) {
+	return os.OpenFile(host, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
 
 // Xattrs implements [XattrFS].
 func (d dirFS) Xattrs(name string) (map[string][]byte, error) {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -61,10 +63,12 @@ func (n *inode) path() string {
 	if n.dir == nil {
 		return "."
 	}
-	if n.dir.dir == nil {
-		return n.name
+	var names []string
+	for ; n.dir != nil; n = n.dir {
+		names = append(names, n.name)
 	}
-	return path.Join(n.dir.path(), n.name)
+	slices.Reverse(names)
+	return strings.Join(names, "/")
 }
 
 // fail wraps err as every error about a file of the tree reads.
@@ -98,13 +102,22 @@ type indexer struct {
 	links  map[linkKey]*inode
 	files  []*inode // regular, in the walk's order
 	xattrs xattrTable
+	ids    idTable
+	left   map[string]*leftOut // xattrs that the format does not hold, by name
 	count  int64
 	report *reporter
 }
 
+// leftOut is where an xattr was left out.
+type leftOut struct {
+	path string // the first file
+	more int    // further ones
+}
+
 // index walks fsys and hashes its files.
 func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, error) {
-	x := &indexer{ctx: ctx, fsys: fsys, opts: opts, links: map[linkKey]*inode{}, report: newReporter(opts)}
+	x := &indexer{ctx: ctx, fsys: fsys, opts: opts, links: map[linkKey]*inode{},
+		left: map[string]*leftOut{}, report: newReporter(opts)}
 	info, err := fs.Stat(fsys, ".")
 	if err != nil {
 		return nil, nil, pathError(".", err)
@@ -112,10 +125,11 @@ func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, er
 	if !info.IsDir() {
 		return nil, nil, pathError(".", errors.New("the root is not a directory"))
 	}
-	root, err := x.add(nil, ".", info)
+	root, err := x.add(nil, ".", ".", info)
 	if err != nil {
 		return nil, nil, err
 	}
+	x.warn()
 	if err := x.hash(); err != nil {
 		return nil, nil, err
 	}
@@ -123,7 +137,7 @@ func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, er
 }
 
 // add makes the inode of one name, and of what is below it.
-func (x *indexer) add(dir *inode, name string, info fs.FileInfo) (*inode, error) {
+func (x *indexer) add(dir *inode, name, path string, info fs.FileInfo) (*inode, error) {
 	if err := x.ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -138,11 +152,11 @@ func (x *indexer) add(dir *inode, name string, info fs.FileInfo) (*inode, error)
 		first.nlink++
 		return first, nil
 	}
-	if err := x.fill(n, info, sys); err != nil {
+	if err := x.fill(n, path, info, sys); err != nil {
 		return nil, n.fail(err)
 	}
 	if n.kind == typeDir {
-		return n, x.list(n)
+		return n, x.list(n, path)
 	}
 	return n, nil
 }
@@ -161,13 +175,16 @@ func (x *indexer) link(n *inode, info fs.FileInfo, sys sysAttr) *inode {
 }
 
 // fill sets the inode's metadata.
-func (x *indexer) fill(n *inode, info fs.FileInfo, sys sysAttr) (err error) {
+func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys sysAttr) (err error) {
 	if n.kind, err = kindOf(info.Mode()); err != nil {
 		return err
 	}
 	n.mode = unixMode(info.Mode())
 	if !x.opts.AllRoot {
 		n.uid, n.gid = sys.UID, sys.GID
+	}
+	if err := x.ids.add(n.uid, n.gid); err != nil {
+		return err
 	}
 	date := info.ModTime()
 	if limit := x.opts.MaxModTime; !limit.IsZero() && date.After(limit) {
@@ -179,12 +196,15 @@ func (x *indexer) fill(n *inode, info fs.FileInfo, sys sysAttr) (err error) {
 	switch n.kind {
 	case typeFile:
 		n.size = info.Size()
-		if n.size < 0 {
-			return fmt.Errorf("size %d", n.size)
+		if n.size < 0 || n.size/int64(x.opts.BlockSize) > math.MaxInt32 {
+			return fmt.Errorf("%w: size of %d bytes in blocks of %d", ErrTooLarge, n.size, x.opts.BlockSize)
 		}
 		x.files = append(x.files, n)
 	case typeSymlink:
-		if n.target, err = fs.ReadLink(x.fsys, n.path()); err != nil {
+		if _, ok := x.fsys.(fs.ReadLinkFS); !ok {
+			return errors.New("a symbolic link, but the file system has no ReadLink (fs.ReadLinkFS); DirFS has")
+		}
+		if n.target, err = fs.ReadLink(x.fsys, path); err != nil {
 			return err
 		}
 		if len(n.target) == 0 || len(n.target) > maxSymlinkTarget {
@@ -193,10 +213,10 @@ func (x *indexer) fill(n *inode, info fs.FileInfo, sys sysAttr) (err error) {
 	case typeBlockDev, typeCharDev:
 		n.rdev = sys.Rdev
 	}
-	return x.addXattrs(n, sys)
+	return x.addXattrs(n, path, sys)
 }
 
-func (x *indexer) addXattrs(n *inode, sys sysAttr) error {
+func (x *indexer) addXattrs(n *inode, path string, sys sysAttr) error {
 	if x.opts.NoXattrs {
 		return nil
 	}
@@ -207,22 +227,36 @@ func (x *indexer) addXattrs(n *inode, sys sysAttr) error {
 			return nil
 		}
 		var err error
-		if attrs, err = xfs.Xattrs(n.path()); err != nil {
+		if attrs, err = xfs.Xattrs(path); err != nil {
 			return err
 		}
 	}
 	id, left, err := x.xattrs.add(attrs)
 	for _, name := range left {
-		x.report.warn(n.path(), "xattr "+name+" left out: squashfs holds only user, trusted and security")
+		if l := x.left[name]; l != nil {
+			l.more++
+		} else {
+			x.left[name] = &leftOut{path: path}
+		}
 	}
 	n.xattr = id
 	return err
 }
 
+// warn tells of each xattr that was left out once.
+func (x *indexer) warn() {
+	for _, name := range slices.Sorted(maps.Keys(x.left)) {
+		msg := "xattr " + name + " left out: squashfs holds only user, trusted and security"
+		if more := x.left[name].more; more > 0 {
+			msg += fmt.Sprintf("; so in %d more files", more)
+		}
+		x.report.warn(x.left[name].path, msg)
+	}
+}
+
 // list reads a directory and adds what is in it.
-func (x *indexer) list(n *inode) error {
+func (x *indexer) list(n *inode, dir string) error {
 	n.nlink = 2
-	dir := n.path()
 	found, err := fs.ReadDir(x.fsys, dir)
 	if err != nil {
 		return n.fail(err)
@@ -244,7 +278,7 @@ func (x *indexer) list(n *inode) error {
 		if err != nil {
 			return pathError(name, err)
 		}
-		child, err := x.add(n, d.Name(), info)
+		child, err := x.add(n, d.Name(), name, info)
 		if err != nil {
 			return err
 		}
@@ -322,16 +356,14 @@ type hasher struct {
 }
 
 func (h *hasher) hash(n *inode) error {
-	if n.size == 0 {
-		return nil
-	}
-	f, err := h.fsys.Open(n.path())
+	f, err := openRegular(h.fsys, n.path())
 	if err != nil {
 		return n.fail(err)
 	}
 	defer f.Close() // read only: nothing is lost with its error
-	blocks := (n.size + int64(len(h.buf)) - 1) / int64(len(h.buf))
-	n.digests = make([]digest, 0, blocks)
+	// The size is not believed before the file has shown it.
+	blocks := n.size/int64(len(h.buf)) + 1
+	n.digests = make([]digest, 0, min(blocks, 1024))
 	for left := n.size; left > 0; {
 		if err := h.ctx.Err(); err != nil {
 			return err
@@ -356,6 +388,23 @@ var (
 	errGrown   = errors.New("the file grew while it was read")
 	errChanged = errors.New("the file changed while it was read")
 )
+
+// openRegular opens a file that was a regular one when it was listed.
+func openRegular(fsys fs.FS, name string) (fs.File, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errChanged
+	}
+	if err != nil {
+		f.Close() // read only: nothing is lost with its error
+		return nil, err
+	}
+	return f, nil
+}
 
 func readFull(r io.Reader, b []byte) error {
 	_, err := io.ReadFull(r, b)

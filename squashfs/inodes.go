@@ -13,7 +13,7 @@ import (
 type treeWriter struct {
 	inodes *metadataWriter
 	dirs   *metadataWriter
-	ids    idTable
+	ids    *idTable
 	export []inodeRef // by inode number - 1
 	total  uint32     // number of inodes
 }
@@ -75,22 +75,14 @@ func (t *treeWriter) inode(n *inode) error {
 	if err != nil {
 		return err
 	}
-	uid, err := t.ids.index(n.uid)
-	if err != nil {
-		return err
-	}
-	gid, err := t.ids.index(n.gid)
-	if err != nil {
-		return err
-	}
 	le := binary.LittleEndian
 	b := make([]byte, 0, 16+len(body))
-	b = le.AppendUint16(b, uint16(kind)) // inode_type
-	b = le.AppendUint16(b, n.mode)       // mode
-	b = le.AppendUint16(b, uid)          // uid
-	b = le.AppendUint16(b, gid)          // guid
-	b = le.AppendUint32(b, n.mtime)      // mtime
-	b = le.AppendUint32(b, n.number)     // inode_number
+	b = le.AppendUint16(b, uint16(kind))         // inode_type
+	b = le.AppendUint16(b, n.mode)               // mode
+	b = le.AppendUint16(b, t.ids.numbers[n.uid]) // uid
+	b = le.AppendUint16(b, t.ids.numbers[n.gid]) // guid
+	b = le.AppendUint32(b, n.mtime)              // mtime
+	b = le.AppendUint32(b, n.number)             // inode_number
 	return t.inodes.write(append(b, body...))
 }
 
@@ -272,20 +264,21 @@ type idTable struct {
 	ids     []uint32
 }
 
-func (t *idTable) index(id uint32) (uint16, error) {
-	if n, ok := t.numbers[id]; ok {
-		return n, nil
-	}
-	if len(t.ids) == maxIDs {
-		return 0, fmt.Errorf("%w: more than %d owners and groups", ErrTooLarge, maxIDs)
-	}
+func (t *idTable) add(ids ...uint32) error {
 	if t.numbers == nil {
 		t.numbers = map[uint32]uint16{}
 	}
-	n := uint16(len(t.ids))
-	t.numbers[id] = n
-	t.ids = append(t.ids, id)
-	return n, nil
+	for _, id := range ids {
+		if _, ok := t.numbers[id]; ok {
+			continue
+		}
+		if len(t.ids) == maxIDs {
+			return fmt.Errorf("%w: more than %d owners and groups", ErrTooLarge, maxIDs)
+		}
+		t.numbers[id] = uint16(len(t.ids))
+		t.ids = append(t.ids, id)
+	}
+	return nil
 }
 
 func (t *idTable) encode() []byte {

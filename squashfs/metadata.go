@@ -26,7 +26,7 @@ func newMetadataWriter(block codec.Block) *metadataWriter {
 // ref is the place of the next byte to be written.
 func (m *metadataWriter) ref() (inodeRef, error) {
 	if uint64(len(m.out)) > math.MaxUint32 {
-		return 0, fmt.Errorf("%w: a table over 4 GiB", ErrTooLarge)
+		return 0, fmt.Errorf("squashfs: %w: a table over 4 GiB", ErrTooLarge)
 	}
 	return makeRef(uint32(len(m.out)), uint16(len(m.buf))), nil
 }

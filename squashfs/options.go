@@ -50,8 +50,9 @@ type Options struct {
 	// Workers is the number of compressing goroutines; 0 means one a CPU.
 	Workers int
 	// Memory bounds the buffers of blocks in flight, in bytes; 0 means
-	// [DefaultMemory]. A pair of blocks a worker is the least that is used. The
-	// codec's own state and the index of the tree come on top.
+	// [DefaultMemory]. Where it has no room for a pair of blocks a worker and
+	// one more, there are fewer workers; two pairs are the least that is used.
+	// The codec's own state and the index of the tree come on top.
 	Memory int64
 	// Progress, where not nil, is told how far the work is. Calls do not overlap.
 	Progress func(Progress)
@@ -130,6 +131,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Memory < 0 {
 		return o, fmt.Errorf("squashfs: memory bound %d: must be positive", o.Memory)
 	}
+	o.Workers = int(min(int64(o.Workers), max(o.Memory/int64(2*o.BlockSize)-1, 1)))
 	if _, err := mtime(o.ModTime); err != nil {
 		return o, fmt.Errorf("squashfs: image date: %w", err)
 	}

@@ -17,11 +17,13 @@ type Plan struct {
 	root     *inode
 	inodes   uint32
 	xattrs   xattrTable
+	ids      idTable
 	report   *reporter
 	runs     []run // in the order of the image
 	contents []*content
 	tails    uint32 // number of fragment blocks
 	stats    Stats
+	written  bool
 }
 
 // content is what equal files share.
@@ -76,7 +78,7 @@ func Prepare(ctx context.Context, fsys fs.FS, opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{opts: opts, fsys: fsys, root: root, xattrs: x.xattrs, report: x.report}
+	p := &Plan{opts: opts, fsys: fsys, root: root, xattrs: x.xattrs, ids: x.ids, report: x.report}
 	l := layouter{plan: p, contents: map[contentKey]*content{}, tails: map[tailKey]fragment{}}
 	for _, f := range x.files {
 		l.file(f)

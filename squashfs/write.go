@@ -3,7 +3,7 @@ package squashfs
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"io"
 	"io/fs"
 	"math/bits"
@@ -37,8 +37,13 @@ func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, opts Options) (*Resul
 	return p.Write(ctx, w)
 }
 
-// Write writes the image at the start of w. A plan is written once.
+// Write writes the image at the start of w. A plan can be written once, since
+// it takes up where everything came to lie: after an error, too, make another.
 func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
+	if p.written {
+		return nil, errors.New("squashfs: the plan was written before: make another with Prepare")
+	}
+	p.written = true
 	options := p.compressorOptions()
 	l := newPipeline(p, w, uint64(superblockSize+len(options)))
 	if err := l.writeBlocks(ctx); err != nil {
@@ -52,11 +57,11 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	e := &tableWriter{w: w, pos: l.pos, block: block}
 	sb := p.superblock(uint32(len(l.tails)))
 	if err := p.writeTables(e, sb, l.tails); err != nil {
-		return nil, fmt.Errorf("squashfs: tables: %w", err)
+		return nil, err
 	}
 	sb.bytesUsed = e.pos
 	if err := writeEnds(w, sb, options); err != nil {
-		return nil, fmt.Errorf("squashfs: superblock: %w", err)
+		return nil, err
 	}
 	return &Result{
 		Stats:     p.stats,
@@ -111,7 +116,7 @@ func (p *Plan) superblock(fragments uint32) *superblock {
 // writeTables appends the tables in the order that the kernel's checks ask for
 // (fs/squashfs/super.c): each must end where the next one starts.
 func (p *Plan) writeTables(e *tableWriter, sb *superblock, tails []blockAt) (err error) {
-	t := &treeWriter{inodes: e.metadata(), dirs: e.metadata(), export: make([]inodeRef, p.inodes), total: p.inodes}
+	t := &treeWriter{inodes: e.metadata(), dirs: e.metadata(), ids: &p.ids, export: make([]inodeRef, p.inodes), total: p.inodes}
 	if sb.root, err = t.tree(p.root); err != nil {
 		return err
 	}

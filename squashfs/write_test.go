@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -158,7 +159,7 @@ func TestSameBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, workers := range []int{1, 2, 8} {
-		opts.Workers, opts.Memory = workers, int64(workers)
+		opts.Workers = workers
 		image, _ := writeImage(t, shuffled{fsys}, opts)
 		got, err := os.ReadFile(image)
 		if err != nil {
@@ -413,11 +414,93 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+func TestPlanIsWrittenOnce(t *testing.T) {
+	plan, err := Prepare(t.Context(), fstest.MapFS{"a": {Data: []byte("x")}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Write(t.Context(), &failing{10}); !errors.Is(err, syscall.ENOSPC) {
+		t.Error(err)
+	}
+	if _, err := plan.Write(t.Context(), discard{}); err == nil {
+		t.Error("a plan that failed was written again")
+	}
+}
+
+// A size that is not true must cost neither memory nor a panic.
+func TestHugeSizes(t *testing.T) {
+	dir := t.TempDir()
+	for _, size := range []int64{math.MaxInt64, 1 << 60} {
+		fsys := sized{fstest.MapFS{"d/a": {Data: []byte("x")}}, size}
+		if _, err := Write(t.Context(), discard{}, fsys, Options{BlockSize: 4 << 10}); !errors.Is(err, ErrTooLarge) && !errors.Is(err, errShrunk) {
+			t.Errorf("size %d: %v", size, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "fifo"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fsys := replaced{DirFS(dir), func() {
+		os.Remove(filepath.Join(dir, "fifo"))
+		_ = syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600)
+	}}
+	if _, err := Write(t.Context(), discard{}, fsys, Options{}); !errors.Is(err, errChanged) {
+		t.Errorf("a pipe in a file's place: %v", err)
+	}
+	empty := fstest.MapFS{"a": {}}
+	if _, err := Write(t.Context(), discard{}, changingEmpty{empty}, Options{}); !errors.Is(err, errGrown) {
+		t.Errorf("an empty file that has content: %v", err)
+	}
+}
+
+// sized says another size of d/a.
+type sized struct {
+	fstest.MapFS
+	size int64
+}
+
+func (s sized) ReadDir(name string) ([]fs.DirEntry, error) {
+	d, err := s.MapFS.ReadDir(name)
+	if name == "d" {
+		info, _ := d[0].Info()
+		d[0] = fs.FileInfoToDirEntry(sizedInfo{info, s.size})
+	}
+	return d, err
+}
+
+type sizedInfo struct {
+	fs.FileInfo
+	size int64
+}
+
+func (s sizedInfo) Size() int64 { return s.size }
+
+// replaced does something before each Open.
+type replaced struct {
+	fs.FS
+	do func()
+}
+
+func (r replaced) Open(name string) (fs.File, error) { r.do(); return r.FS.Open(name) }
+func (r replaced) ReadDir(name string) ([]fs.DirEntry, error) {
+	return fs.ReadDir(r.FS, name)
+}
+func (r replaced) Stat(name string) (fs.FileInfo, error) { return fs.Stat(r.FS, name) }
+
+// changingEmpty has files of content that say they are empty.
+type changingEmpty struct{ fstest.MapFS }
+
+func (c changingEmpty) Open(name string) (fs.File, error) {
+	f, err := c.MapFS.Open(name)
+	return otherContent{f, strings.NewReader("x")}, err
+}
+func (c changingEmpty) ReadDir(name string) ([]fs.DirEntry, error) { return c.MapFS.ReadDir(name) }
+func (c changingEmpty) Stat(name string) (fs.FileInfo, error)      { return c.MapFS.Stat(name) }
+
 func TestWarnsOfXattrsLeftOut(t *testing.T) {
 	fsys := acl{fstest.MapFS{"a": {}}}
 	var warned string
 	_, err := Write(t.Context(), discard{}, fsys, Options{Warn: func(path, msg string) { warned += path + ": " + msg }})
-	if err != nil || !strings.Contains(warned, "a: xattr system.posix_acl_access left out") {
+	if err != nil || !strings.Contains(warned, ".: xattr system.posix_acl_access left out: squashfs holds only user, trusted and security; so in 1 more files") {
 		t.Errorf("warned %q, error %v", warned, err)
 	}
 }

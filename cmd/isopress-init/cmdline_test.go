@@ -2,9 +2,10 @@ package main
 
 import (
 	"reflect"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/isopress/isopress/internal/kcmdline"
 )
 
 func TestParseCmdline(t *testing.T) {
@@ -82,15 +83,6 @@ func TestModuleParams(t *testing.T) {
 	}
 }
 
-func TestEscape(t *testing.T) {
-	for _, s := range []string{"NIXOS", "MY DISC", `a\x20b`, "tab\t\"quote\"", "é", "\x00\xff"} {
-		e := escape(s)
-		if strings.ContainsAny(e, " \t\"") || unescape(e) != s {
-			t.Errorf("%q: escaped %q, back %q", s, e, unescape(e))
-		}
-	}
-}
-
 func FuzzParseCmdline(f *testing.F) {
 	f.Add(`root=LABEL=A\x20B init=/x "quoted word" k="v w" -- rest`)
 	f.Add("\"=\"\"\t\n\\x")
@@ -104,7 +96,7 @@ func FuzzParseCmdline(f *testing.F) {
 		}
 		// A label that was read comes back by the way we tell people to write it.
 		if c.label != "" {
-			again, errs := parseCmdline("root=LABEL=" + escape(c.label))
+			again, errs := parseCmdline("root=LABEL=" + kcmdline.Escape(c.label))
 			if len(errs) > 0 || again.label != c.label {
 				t.Errorf("%q became %q, %v", c.label, again.label, errs)
 			}

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/isopress/isopress/internal/kcmdline"
 )
 
 // modules is what the initrd lists of them.
@@ -50,7 +51,7 @@ func labelsSeen(c *config, devs []device) []string {
 	var h []string
 	for _, d := range devs {
 		if d.state == stateVolume && d.parent == "" && d.label != "" && d.label != c.label {
-			h = append(h, fmt.Sprintf("root=LABEL=%s, if /dev/%s is the medium", escape(d.label), d.name))
+			h = append(h, fmt.Sprintf("root=LABEL=%s, if /dev/%s is the medium", kcmdline.Escape(d.label), d.name))
 		}
 	}
 	return h
@@ -77,17 +78,4 @@ func notFound(c *config, devs []device, after time.Duration) error {
 		}
 	}
 	return fmt.Errorf("%s was not found in %.0f s", c.target(), after.Seconds())
-}
-
-// escape is what unescape reads, without white space and quotes.
-func escape(label string) string {
-	var b strings.Builder
-	for _, c := range []byte(label) {
-		if c <= ' ' || c == '"' || c == '\\' || c >= 0x7f {
-			fmt.Fprintf(&b, `\x%02x`, c)
-			continue
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
 }

@@ -119,8 +119,12 @@ func compileInit(ctx context.Context) (initBinary, error) {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
 		"-o", b.path, "github.com/isopress/isopress/cmd/"+initName)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64")
+	cmd.WaitDelay = killDelay
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.remove()
+		if ctx.Err() != nil {
+			return initBinary{}, ctx.Err()
+		}
 		return initBinary{}, fmt.Errorf("building %s: %w: %s", initName, err, strings.TrimSpace(string(out)))
 	}
 	return b, nil

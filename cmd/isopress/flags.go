@@ -86,8 +86,8 @@ func (a *app) sourceDate() (time.Time, error) {
 		return time.Time{}, nil
 	}
 	seconds, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || seconds < 0 {
-		return time.Time{}, usagef("SOURCE_DATE_EPOCH %q: must be seconds since 1970", s)
+	if err != nil || seconds < 0 || seconds > math.MaxUint32 {
+		return time.Time{}, usagef("SOURCE_DATE_EPOCH %q: must be seconds since 1970, up to 2106", s)
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/isopress/isopress/builder"
 )
 
 // Exit codes; usage repeats them.
@@ -22,10 +24,25 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
+	// A reader of our messages that has gone away is a failed write like another:
+	// the signal would leave the temporary file behind.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
 	os.Exit(a.main(ctx, os.Args[1:]))
+}
+
+// endSignals are those that interrupt us, without what nohup wants ignored.
+func endSignals() []os.Signal {
+	var signals []os.Signal
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signals = append(signals, s)
+		}
+	}
+	return signals
 }
 
 // app is the program's surroundings. Only cmd knows of the environment.
@@ -97,6 +114,9 @@ func (a *app) runVerb(ctx context.Context, v verb, args []string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if f.jobs < 0 || f.jobs > 1024 || f.jobs == 0 && f.set.Changed("jobs") {
+		return usagef("-j %d: must be 1 to 1024", f.jobs)
+	}
 	return v.run(ctx, a, f, f.set.Args())
 }
 
@@ -107,17 +127,18 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 func (a *app) exitCode(ctx context.Context, v verb, err error) int {
 	var usage usageError
+	var option builder.OptionError
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage):
-		fmt.Fprintf(a.stderr, "isopress: %s: %v\nisopress %s -h tells the options\n", v.name, err, v.name)
+	case errors.As(err, &usage) || errors.As(err, &option):
+		fmt.Fprintf(a.stderr, "isopress: %v\nisopress %s -h tells the options\n", err, v.name)
 		return exitUsage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintf(a.stderr, "isopress: %s: interrupted\n", v.name)
+		fmt.Fprintln(a.stderr, "isopress: interrupted")
 		return exitInterrupted
 	default:
-		fmt.Fprintf(a.stderr, "isopress: %s: %v\n", v.name, err)
+		fmt.Fprintf(a.stderr, "isopress: %v\n", err)
 		return exitFailed
 	}
 }

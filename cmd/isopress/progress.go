@@ -50,7 +50,11 @@ func (p *progress) update(s builder.Progress) {
 		return
 	}
 	p.drawn = now
-	p.draw(progressText(s, now.Sub(p.begin)))
+	line := progressText(s, now.Sub(p.begin))
+	if width, _, err := term.GetSize(int(p.a.stderr.(*os.File).Fd())); err == nil && width > 0 {
+		line = line[:min(len(line), width-1)] // a line that wraps cannot be redrawn
+	}
+	p.draw(line)
 }
 
 // draw replaces the line.

@@ -10,8 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/internal/nix"
 	"github.com/isopress/isopress/squashfs"
 )
 
@@ -38,6 +40,12 @@ func (f *flags) addSource() {
 }
 
 func (s *sourceFlags) check() error {
+	// "result", as nix-build leaves it, stands for what it leads to.
+	if s.system != "" && nix.CheckStorePath(s.system) != nil {
+		if real, err := filepath.EvalSymlinks(s.system); err == nil && nix.CheckStorePath(real) == nil {
+			s.system = real
+		}
+	}
 	if s.closureInfo != "" {
 		if s.closure != "" || s.registration != "" {
 			return usagef("--closure-info stands for --closure and --registration: give either")
@@ -72,13 +80,24 @@ func (a *app) source(ctx context.Context, s *sourceFlags) (builder.Source, error
 	}
 	c, err := builder.NewClosure(bytes.NewReader(list), s.storeRoot)
 	if err != nil {
-		return builder.Source{}, err
+		return builder.Source{}, named(s.closure, err)
 	}
 	registration, err := a.registration(ctx, s, c)
 	if err != nil || registration == nil {
 		return builder.Source{Closure: c}, err
 	}
-	return builder.Source{Closure: c}, c.SetRegistration(bytes.NewReader(registration))
+	return builder.Source{Closure: c}, named(s.registration, c.SetRegistration(bytes.NewReader(registration)))
+}
+
+// named says which list an error is in; "" is what nix-store told.
+func named(list string, err error) error {
+	switch {
+	case err == nil || list == "":
+		return err
+	case list == "-":
+		list = "standard input"
+	}
+	return fmt.Errorf("%s: %w", list, err)
 }
 
 func (a *app) closureList(ctx context.Context, s *sourceFlags) ([]byte, error) {
@@ -86,9 +105,37 @@ func (a *app) closureList(ctx context.Context, s *sourceFlags) ([]byte, error) {
 	case "":
 		return nixStore(ctx, s.storeRoot, "-qR", s.system)
 	case "-":
-		return io.ReadAll(a.stdin)
+		return readAll(ctx, a.stdin)
 	}
-	return os.ReadFile(s.closure)
+	return readFile(ctx, s.closure)
+}
+
+// readFile reads a file that may be a pipe, until ctx ends.
+func readFile(ctx context.Context, name string) ([]byte, error) {
+	return await(ctx, func() ([]byte, error) { return os.ReadFile(name) })
+}
+
+func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
+	return await(ctx, func() ([]byte, error) { return io.ReadAll(r) })
+}
+
+// await calls what may block for ever, such as a read from a terminal.
+func await(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type answer struct {
+		b   []byte
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		b, err := read()
+		done <- answer{b, err}
+	}()
+	select {
+	case a := <-done:
+		return a.b, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // registration is nil where none is known: a list of paths alone has none.
@@ -97,12 +144,15 @@ func (a *app) registration(ctx context.Context, s *sourceFlags, c *builder.Closu
 	case s.registration == "-":
 		return nil, usagef("--registration reads a file, not stdin")
 	case s.registration != "":
-		return os.ReadFile(s.registration)
+		return readFile(ctx, s.registration)
 	case s.closure == "":
 		return nixStore(ctx, s.storeRoot, append([]string{"--dump-db"}, c.Paths()...)...)
 	}
 	return nil, nil
 }
+
+// killDelay is how long the pipes of an interrupted program may stay open.
+const killDelay = time.Second
 
 // nixStore asks the machine's Nix.
 func nixStore(ctx context.Context, storeRoot string, args ...string) ([]byte, error) {
@@ -112,7 +162,11 @@ func nixStore(ctx context.Context, storeRoot string, args ...string) ([]byte, er
 	cmd := exec.CommandContext(ctx, "nix-store", args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	cmd.WaitDelay = killDelay
 	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, errors.New("no nix-store on this machine to ask for the closure: list it elsewhere with nix-store -qR, and give it with --closure")
 	}
@@ -169,9 +223,6 @@ func (f *flags) setPack(o *builder.Options) (err error) {
 	o.BlockSize = int(size)
 	if o.Memory, err = parseSize(f.pack.memory); err != nil || o.Memory == 0 {
 		return usagef("--memory %q: must be a size such as 256M", f.pack.memory)
-	}
-	if f.jobs < 0 || f.jobs > 1024 || f.jobs == 0 && f.set.Changed("jobs") {
-		return usagef("-j %d: must be 1 to 1024", f.jobs)
 	}
 	o.Workers = f.jobs
 	return nil

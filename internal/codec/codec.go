@@ -153,6 +153,14 @@ func NewDecoder(a Algorithm) (Decoder, error) {
 	return nil, fmt.Errorf("%w %q", ErrUnsupported, a)
 }
 
+// Warning says what the engines of this build cannot reach of s, or "".
+func Warning(s Spec) string {
+	if s.Algorithm == Zstd {
+		return zstdWarning(s.Level)
+	}
+	return ""
+}
+
 // Engines names the library and version behind each algorithm, for the manifest.
 func Engines() map[Algorithm]string {
 	return map[Algorithm]string{Gzip: moduleVersion(klauspostModule), Zstd: zstdEngine()}

@@ -14,8 +14,8 @@ const zstdModule = "github.com/DataDog/zstd"
 // zstdEngine: DataDog/zstd carries libzstd's source, its version is the library's.
 func zstdEngine() string { return "libzstd (" + moduleVersion(zstdModule) + ")" }
 
-// ZstdWarning says what the zstd engine of this build cannot reach, or "".
-func ZstdWarning(int) string { return "" }
+// zstdWarning says what the zstd engine of this build cannot reach, or "".
+func zstdWarning(int) string { return "" }
 
 // zstdBlock compresses with ZSTD_compressCCtx: content size known, so a
 // single-segment frame whose window is the block, as the kernel requires

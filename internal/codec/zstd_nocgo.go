@@ -11,8 +11,8 @@ import (
 
 func zstdEngine() string { return moduleVersion(klauspostModule) + ", pure Go" }
 
-// ZstdWarning says what the zstd engine of this build cannot reach, or "".
-func ZstdWarning(level int) string {
+// zstdWarning says what the zstd engine of this build cannot reach, or "".
+func zstdWarning(level int) string {
 	if level <= 9 {
 		return ""
 	}

@@ -54,7 +54,7 @@ func ParseRegistration(r io.Reader) ([]PathInfo, error) {
 			return infos, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("registration, line %d: %w", p.line, err)
+			return nil, fmt.Errorf("line %d: %w", p.line, err)
 		}
 		infos = append(infos, info)
 	}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package squashfs
+
+import "os"
+
+func openFile(host string) (*os.File, error) { return os.Open(host) }
