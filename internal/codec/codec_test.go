@@ -1,0 +1,78 @@
+package codec
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+)
+
+func inputs() map[string][]byte {
+	random := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(random)
+	mixed := append(bytes.Repeat([]byte("all work and no play "), 20_000), random[:400_000]...)
+	return map[string][]byte{"random": random, "mixed": mixed, "zero": make([]byte, 1<<20), "one": {1}, "short": []byte("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")}
+}
+
+// What a block compressor writes, the decoder reads back, and nothing of the
+// size of its input or more comes out.
+func TestBlocks(t *testing.T) {
+	for _, spec := range []string{"zstd:1", "zstd:3", "zstd:19", "zstd:22", "gzip:1", "gzip:9", "none"} {
+		s, err := Parse(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, err := NewBlock(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 0, Bound(1<<20))
+		for name, in := range inputs() {
+			out, err := block.Compress(buf, in)
+			if err != nil {
+				t.Fatalf("%s, %s: %v", spec, name, err)
+			}
+			if out == nil {
+				if s.Algorithm != None && (name == "zero" || name == "mixed") {
+					t.Errorf("%s, %s: does not compress", spec, name)
+				}
+				continue
+			}
+			if len(out) >= len(in) || &out[:1][0] != &buf[:1][0] {
+				t.Errorf("%s, %s: %d bytes to %d, or in other memory", spec, name, len(in), len(out))
+			}
+			expand(t, s.Algorithm, spec+", "+name, out, in)
+		}
+		block.Close()
+	}
+}
+
+func expand(t *testing.T, a Algorithm, name string, out, in []byte) {
+	t.Helper()
+	dec, err := NewDecoder(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := make([]byte, len(in))
+	if n, err := dec.Decode(back, out); err != nil || n != len(in) || !bytes.Equal(back, in) {
+		t.Errorf("%s: %d bytes back of %d, %v", name, n, len(in), err)
+	}
+	if _, err := dec.Decode(back[:len(in)-1], out); err == nil {
+		t.Errorf("%s: expands to more than there is room for, without an error", name)
+	}
+	if _, err := dec.Decode(back, out[:len(out)-1]); err == nil {
+		t.Errorf("%s: cut short, without an error", name)
+	}
+}
+
+func TestParse(t *testing.T) {
+	for in, want := range map[string]string{"zstd": "zstd:19", "zstd:22": "zstd:22", "gzip": "gzip:9", "none": "none"} {
+		if s, err := Parse(in); err != nil || s.String() != want {
+			t.Errorf("%s: %s, %v", in, s, err)
+		}
+	}
+	for _, in := range []string{"", "zstd:0", "zstd:23", "gzip:10", "gzip:x", "none:1", "xz", "zstd:"} {
+		if s, err := Parse(in); err == nil {
+			t.Errorf("%q: %s", in, s)
+		}
+	}
+}
