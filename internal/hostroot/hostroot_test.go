@@ -18,7 +18,7 @@ func TestResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, target := range map[string]string{
-		"absolute": "/a/b", "relative": "a/b", "a/up": "../../../../a", "chain": "absolute/../b", "loop": "loop", "dangling": "/none", "etc": "/etc",
+		"absolute": "/a/b", "relative": "a/b", "a/up": "../../../../a", "chain": "absolute/../b", "loop": "loop", "dangling": "/none", "etc": "/tmp",
 	} {
 		if err := os.Symlink(target, filepath.Join(dir, "root", name)); err != nil {
 			t.Fatal(err)
