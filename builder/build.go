@@ -32,24 +32,16 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := createOutput(o.Output)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Cleanup()
-	plan, err := squashfs.Prepare(ctx, tree, o.squashfsOptions())
-	if err != nil {
-		return nil, err
-	}
-	if err := o.checkSpace(plan, boot.kernel.size+boot.initrd.size); err != nil {
-		return nil, err
-	}
-	b := &isoBuild{Options: &o, out: out, boot: boot, plan: plan, manifest: o.manifest()}
-	size, err := b.write(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &Result{o.Output, size, b.manifest}, out.commit()
+	res := &Result{Output: o.Output, Manifest: o.manifest()}
+	return res, writeOutput(o.Output, func(out *output) error {
+		plan, err := o.plan(ctx, tree, boot.kernel.size+boot.initrd.size)
+		if err != nil {
+			return err
+		}
+		b := &isoBuild{Options: &o, out: out, boot: boot, plan: plan, manifest: res.Manifest}
+		res.Size, err = b.write(ctx)
+		return err
+	})
 }
 
 // isoBuild writes one ISO.

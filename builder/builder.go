@@ -130,29 +130,29 @@ func Squashfs(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := createOutput(o.Output)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Cleanup()
+	res := &Result{Output: o.Output, Manifest: o.manifest()}
+	return res, writeOutput(o.Output, func(out *output) error {
+		plan, err := o.plan(ctx, tree, 0)
+		if err != nil {
+			return err
+		}
+		info, err := plan.Write(ctx, out)
+		if err != nil {
+			return err
+		}
+		entry, err := o.entry(ctx, out, filepath.Base(o.Output), 0, info)
+		res.Files, res.Size = []ManifestEntry{entry}, info.Size
+		return err
+	})
+}
+
+// plan reads the tree; extra is what the output holds beside its squashfs.
+func (o *Options) plan(ctx context.Context, tree fs.FS, extra int64) (*squashfs.Plan, error) {
 	plan, err := squashfs.Prepare(ctx, tree, o.squashfsOptions())
 	if err != nil {
 		return nil, err
 	}
-	if err := o.checkSpace(plan, 0); err != nil {
-		return nil, err
-	}
-	info, err := plan.Write(ctx, out)
-	if err != nil {
-		return nil, err
-	}
-	entry, err := o.entry(ctx, out, filepath.Base(o.Output), 0, info)
-	if err != nil {
-		return nil, err
-	}
-	m := o.manifest()
-	m.Files = []ManifestEntry{entry}
-	return &Result{o.Output, info.Size, m}, out.commit()
+	return plan, o.checkSpace(plan, extra)
 }
 
 // entry describes a squashfs that lies at off of the output, and reads it back

@@ -7,14 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/isopress/isopress/initrd"
 	"github.com/isopress/isopress/internal/codec"
-	"github.com/isopress/isopress/internal/patherror"
 )
 
 // InitrdOptions say what goes into an initrd.
@@ -109,22 +106,17 @@ func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := createOutput(o.Output)
-	if err != nil {
-		return nil, err
+	res := &InitrdResult{
+		Output: o.Output, KernelVersion: modules.Version, Modules: modules.Added, Builder: ThisBuilder(),
 	}
-	defer out.Cleanup()
-	h := sha256.New()
-	w := io.MultiWriter(io.NewOffsetWriter(out, 0), h)
-	if err := a.Write(ctx, w, initrd.Options{Compression: o.Compression, ModTime: o.SourceDate}); err != nil {
-		return nil, err
-	}
-	info, err := os.Stat(out.Name())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Clean(o.Output), patherror.Bare(err))
-	}
-	return &InitrdResult{
-		Output: o.Output, Size: info.Size(), SHA256: hex.EncodeToString(h.Sum(nil)),
-		KernelVersion: modules.Version, Modules: modules.Added, Builder: ThisBuilder(),
-	}, out.commit()
+	return res, writeOutput(o.Output, func(out *output) error {
+		h, file := sha256.New(), io.NewOffsetWriter(out, 0)
+		err := a.Write(ctx, io.MultiWriter(file, h), initrd.Options{Compression: o.Compression, ModTime: o.SourceDate})
+		if err != nil {
+			return err
+		}
+		res.SHA256 = hex.EncodeToString(h.Sum(nil))
+		res.Size, err = file.Seek(0, io.SeekCurrent)
+		return err
+	})
 }

@@ -19,6 +19,19 @@ type output struct {
 	path string
 }
 
+// writeOutput lets write fill a file that gets its name when that succeeds.
+func writeOutput(path string, write func(out *output) error) error {
+	out, err := createOutput(path)
+	if err != nil {
+		return err
+	}
+	defer out.Cleanup()
+	if err := write(out); err != nil {
+		return err
+	}
+	return out.commit()
+}
+
 // createOutput makes the temporary file beside path, so that a directory that is
 // missing or closed to us is found before any work is done.
 func createOutput(path string) (*output, error) {
