@@ -348,7 +348,7 @@ func TestBigFiles(t *testing.T) {
 		image := filepath.Join(out, "big.iso")
 		r := press(t, "build", "--root", tree, "--kernel", c.Kernel, "--kernel-modules", c.Modules,
 			"--compression", "zstd:1", "-o", image,
-			"--cmdline", "console=ttyS0 panic=-1 check.list=/dev/vda check.image=/dev/loop0")
+			"--cmdline", "console=ttyS0 panic=-1 check.list=/dev/vdb check.image=/dev/loop0")
 		if r.Size < 5<<30 {
 			t.Fatalf("the ISO has %d bytes, it should have over 5 GiB", r.Size)
 		}
@@ -358,7 +358,7 @@ func TestBigFiles(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 		defer cancel()
-		if err := guesttest.Verdict(qemu.Run(ctx, qemu.Config{Image: image, Disks: []string{disk}, Expect: guesttest.Expected()})); err != nil {
+		if err := guesttest.Verdict(qemu.Run(ctx, qemu.Config{Image: image, Attach: qemu.Virtio, Disks: []string{disk}, Expect: guesttest.Expected()})); err != nil {
 			t.Error(err)
 		}
 	})
