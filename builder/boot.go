@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/isopress/isopress/initrd"
+	"github.com/isopress/isopress/internal/hostroot"
 	"github.com/isopress/isopress/internal/kcmdline"
 	"github.com/isopress/isopress/iso"
 )
@@ -48,6 +49,9 @@ type bootFiles struct {
 	volumeID string
 	manifest ManifestBoot
 }
+
+// rootInits are what isopress-init looks for in a tree, as the kernel does.
+var rootInits = []string{"/sbin/init", "/etc/init", "/init", "/bin/sh"}
 
 // What a manifest says of a kernel or an initrd that is no file of the closure.
 const fromFile = "file"
@@ -89,7 +93,7 @@ func (o *Options) bootSystem() (*system, error) {
 	}
 	sys, err := readSystem(o.Source.Closure, o.Boot.System)
 	if err != nil {
-		return nil, fmt.Errorf("system: %w", err)
+		return nil, err
 	}
 	return sys, nil
 }
@@ -161,8 +165,23 @@ func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 	if err != nil {
 		return err
 	}
+	defer f.Close() // read only: nothing is lost with its error
+	var head [6]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil || !looksPacked(head[:]) {
+		o.warn("%s: does not look like an initrd: neither a cpio archive nor compressed", host)
+	}
 	b.initrd = filePayload(host, size)
-	return f.Close()
+	return nil
+}
+
+// looksPacked knows how the kernel's initrds begin (init/initramfs.c, lib/decompress.c).
+func looksPacked(head []byte) bool {
+	for _, magic := range []string{"070701", "070702", "\x1f\x8b", "\x28\xb5\x2f\xfd", "\xfd7zXZ", "\x02\x21\x4c\x18", "BZh", "\x5d\x00", "\x89LZO"} {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return true
+		}
+	}
+	return false
 }
 
 // packInitrd packs isopress-init and the kernel modules that it needs.
@@ -231,7 +250,7 @@ func (o *Options) initParam(b *bootFiles, sys *system, given string) (string, er
 	if first != "" {
 		return "init=" + first + " ", o.checkInit(first)
 	}
-	if o.Source.Closure == nil || b.manifest.Initrd != InitrdAuto {
+	if b.manifest.Initrd != InitrdAuto {
 		return "", nil
 	}
 	for _, p := range kcmdline.Split(given) {
@@ -239,7 +258,15 @@ func (o *Options) initParam(b *bootFiles, sys *system, given string) (string, er
 			return "", o.checkInit(p.Value)
 		}
 	}
-	return "", OptionError{errors.New("no init: a store alone does not say what to start; name a program of it with --init, or a top level with --system")}
+	if o.Source.Closure != nil {
+		return "", OptionError{errors.New("no init: a store alone does not say what to start; name a program of it with --init, or a top level with --system")}
+	}
+	for _, name := range rootInits {
+		if o.checkInit(name) == nil {
+			return "", nil // isopress-init finds it as well
+		}
+	}
+	return "", OptionError{fmt.Errorf("no init: the tree has none of %s; name one with --init", strings.Join(rootInits, ", "))}
 }
 
 // rootParam settles the volume ID, and is "root=LABEL=… " where the command line
@@ -262,7 +289,20 @@ func (o *Options) rootParam(b *bootFiles, given string) (string, error) {
 	return "root=LABEL=" + kcmdline.Escape(b.volumeID) + " ", nil
 }
 
-// checkInit sees to it that init= names a program of the closure.
+// resolve follows the symlinks of a path of the guest's.
+func (o *Options) resolve(path string) (inside, host string, err error) {
+	if o.Source.Closure != nil {
+		return o.Source.Closure.resolve(path)
+	}
+	root, err := hostroot.New(o.Source.Root)
+	if err != nil {
+		return "", "", err
+	}
+	host, err = root.Resolve(root.Host(path))
+	return root.Inside(host), host, err
+}
+
+// checkInit sees to it that init= names a program of the closure or tree.
 func (o *Options) checkInit(first string) error {
 	if !path.IsAbs(first) {
 		return OptionError{fmt.Errorf("init %q: not an absolute path", first)}
@@ -270,11 +310,7 @@ func (o *Options) checkInit(first string) error {
 	if strings.ContainsAny(first, " \t\n\"") {
 		return OptionError{fmt.Errorf("init %q: white space or a quote, which the kernel's command line cannot hold in it", first)}
 	}
-	c := o.Source.Closure
-	if c == nil {
-		return nil // in a tree, the links to follow are the guest's
-	}
-	_, host, err := c.resolve(first)
+	_, host, err := o.resolve(first)
 	if err != nil {
 		return fmt.Errorf("init %s: %w", first, err)
 	}

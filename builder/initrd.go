@@ -96,6 +96,9 @@ func (o *InitrdOptions) addModules(a *initrd.Archive) (initrd.Modules, error) {
 
 // Initrd writes an initrd.
 func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
+	if len(o.Modules) > 0 && o.KernelModules == "" {
+		return nil, OptionError{errors.New("modules are named, but no tree to take them from: give --kernel-modules")}
+	}
 	if o.Init == "" && o.KernelModules == "" && len(o.Add) == 0 {
 		return nil, errors.New("nothing to pack: give --init, --kernel-modules or --add")
 	}

@@ -35,8 +35,11 @@ func writeOutput(path string, write func(out *output) error) error {
 // createOutput makes the temporary file beside path, so that a directory that is
 // missing or closed to us is found before any work is done.
 func createOutput(path string) (*output, error) {
-	if path == "" {
+	switch path {
+	case "":
 		return nil, errors.New("no output file: name one with -o")
+	case "-":
+		return nil, OptionError{errors.New("no output to stdout: an image is not written from front to back; name a file with -o")}
 	}
 	info, err := os.Stat(path)
 	switch {

@@ -48,6 +48,9 @@ func readSystem(c *Closure, toplevel string) (*system, error) {
 	if c.exists(toplevel + "/kernel-modules") {
 		s.modules = toplevel + "/kernel-modules"
 	}
+	if !c.exists(toplevel+"/boot.json") && !c.exists(s.kernel) {
+		return nil, fmt.Errorf("%s is no top level of a system: it has neither boot.json nor kernel", toplevel)
+	}
 	spec, err := c.readText(toplevel + "/boot.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, s.readLinks(c)

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/isopress/isopress/internal/qemu"
@@ -58,7 +61,7 @@ func runBoot(ctx context.Context, a *app, f *flags, args []string) error {
 		return errors.Join(err, a.printJSON(bootResult(res, err)))
 	}
 	if errors.Is(err, qemu.ErrTimeout) {
-		return fmt.Errorf("%w after %s", err, timeout)
+		return fmt.Errorf("%w after %s; the console's last line: %q (is it on the serial port? console=ttyS0)", err, timeout, lastLine(res.Tail))
 	}
 	if err == nil && c.Expect != nil && !f.quiet {
 		fmt.Fprintf(a.stderr, "\nisopress: matched after %s: %s\n", res.Elapsed.Round(100*time.Millisecond), res.Line)
@@ -106,12 +109,28 @@ func (a *app) bootConfig(f *flags, args []string) (c qemu.Config, err error) {
 	if f.run.timeout < 0 {
 		return c, usagef("--timeout %s: must be positive", f.run.timeout)
 	}
+	if f.run.cpus < 1 {
+		return c, usagef("--cpus %d: must be 1 or more", f.run.cpus)
+	}
+	if shot := f.run.screenshot; shot != "" {
+		if _, err := os.Stat(filepath.Dir(shot)); err != nil {
+			return c, fmt.Errorf("--screenshot %s: %w", shot, err)
+		}
+	}
+	if err := c.Validate(); err != nil {
+		return c, usageError{err}
+	}
 	if f.run.expect != "" {
 		if c.Expect, err = regexp.Compile(f.run.expect); err != nil {
 			return c, usagef("--expect: %w", err)
 		}
 	}
 	return c, nil
+}
+
+func lastLine(text string) string {
+	text = strings.TrimRight(text, "\n")
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 // bootReport is a boot as JSON.

@@ -22,8 +22,10 @@ func randomTree(t testing.TB, size int) string {
 	dir := t.TempDir()
 	b := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(b)
-	if err := os.WriteFile(filepath.Join(dir, "file"), b, 0o644); err != nil {
-		t.Fatal(err)
+	for name, content := range map[string][]byte{"file": b, "init": []byte("#!/bin/sh")} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }

@@ -89,7 +89,12 @@ func (a *app) main(ctx context.Context, args []string) int {
 		return exitUsage
 	}
 	switch args[0] {
-	case "-h", "--help", "help":
+	case "help":
+		if len(args) > 1 {
+			return a.main(ctx, []string{args[1], "-h"})
+		}
+		fallthrough
+	case "-h", "--help":
 		a.usage(a.stdout)
 		return exitDone
 	case "--version":

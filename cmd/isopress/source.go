@@ -107,6 +107,9 @@ func (a *app) closureList(ctx context.Context, s *sourceFlags) ([]byte, error) {
 	case "-":
 		return readAll(ctx, a.stdin)
 	}
+	if info, err := os.Stat(s.closure); err == nil && info.IsDir() {
+		return nil, usagef("--closure %s: a directory; for one with store-paths and registration in it there is --closure-info", s.closure)
+	}
 	return readFile(ctx, s.closure)
 }
 

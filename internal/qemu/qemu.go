@@ -122,6 +122,12 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Err }
 
+// Validate reports what is wrong with the values themselves. Run does so, too.
+func (c Config) Validate() error {
+	_, err := c.withDefaults()
+	return err
+}
+
 // withDefaults fills in what is left out and refuses what cannot be.
 func (c Config) withDefaults() (Config, error) {
 	if c.Firmware == "" {
