@@ -19,27 +19,14 @@ import (
 	"time"
 
 	"github.com/cavaliergopher/cpio"
+
+	"github.com/isopress/isopress/internal/testenv"
 )
 
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// needTool skips a test whose tool is missing, or fails it where
-// ISOPRESS_REQUIRE_TOOLS=1 says that none may be.
-func needTool(t *testing.T, names ...string) {
-	t.Helper()
-	for _, n := range names {
-		if _, err := exec.LookPath(n); err == nil {
-			continue
-		}
-		if os.Getenv("ISOPRESS_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is not installed", n)
-		}
-		t.Skipf("%s is not installed", n)
 	}
 }
 
@@ -144,7 +131,7 @@ func TestCompressions(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Error("gzip: another archive")
 	}
-	needTool(t, "zstd")
+	testenv.NeedTool(t, "zstd")
 	cmd := exec.Command("zstd", "-dc")
 	cmd.Stdin = bytes.NewReader(pack(t, a, Options{}))
 	got, err = cmd.Output()
@@ -156,7 +143,7 @@ func TestCompressions(t *testing.T) {
 
 // TestCpioReadsIt extracts an archive with GNU cpio and compares the trees.
 func TestCpioReadsIt(t *testing.T) {
-	needTool(t, "cpio")
+	testenv.NeedTool(t, "cpio")
 	dir, out := t.TempDir(), t.TempDir()
 	a := sample(t, dir, 0, 1, 2, 3, 4)
 	large := strings.Repeat("0123456789abcdef", 1<<16) + "odd"

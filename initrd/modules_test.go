@@ -16,6 +16,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/isopress/isopress/internal/testenv"
 )
 
 // makeModule is the least ELF file that is a module: a header, .modinfo with
@@ -258,7 +260,7 @@ func TestCompressedModules(t *testing.T) {
 	enc, err := zstd.NewWriter(nil)
 	check(t, err)
 	write(t, filepath.Join(dir, "kernel/c.ko.zst"), string(enc.EncodeAll(leaf, nil)))
-	needTool(t, "xz")
+	testenv.NeedTool(t, "xz")
 	cmd := exec.Command("xz", "--check=crc32", "--lzma2=dict=2MiB", "-c")
 	cmd.Stdin = bytes.NewReader(want)
 	packed, err := cmd.Output()

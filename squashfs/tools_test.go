@@ -1,31 +1,17 @@
 package squashfs
 
 import (
-	"os"
 	"os/exec"
 	"testing"
-)
 
-// needTool returns the path of a program that a test compares with. Without it
-// the test is skipped, or fails where ISOPRESS_REQUIRE_TOOLS=1 says that all of
-// them must be there.
-func needTool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("ISOPRESS_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is required: %v", name, err)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
+	"github.com/isopress/isopress/internal/testenv"
+)
 
 // runTool runs a program and fails the test with its output if it fails.
 func runTool(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(needTool(t, name), args...).CombinedOutput()
+	testenv.NeedTool(t, name)
+	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}
