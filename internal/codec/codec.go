@@ -135,24 +135,6 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// Decoder expands one block at a time. It is used by one goroutine.
-type Decoder interface {
-	// Decode expands src into dst, which is as long as the result may be, and
-	// returns the number of bytes. Longer output is an error, never more memory.
-	Decode(dst, src []byte) (int, error)
-}
-
-// NewDecoder returns a block decoder.
-func NewDecoder(a Algorithm) (Decoder, error) {
-	switch a {
-	case Gzip:
-		return &zlibDecoder{}, nil
-	case Zstd:
-		return newZstdDecoder()
-	}
-	return nil, fmt.Errorf("%w %q", ErrUnsupported, a)
-}
-
 // Warning says what the engines of this build cannot reach of s, or "".
 func Warning(s Spec) string {
 	if s.Algorithm == Zstd {

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"bytes"
 	"errors"
 	"io"
 
@@ -55,47 +54,4 @@ func (l *limitedBuffer) Write(p []byte) (int, error) {
 
 func newGzipWriter(w io.Writer, level int) (io.WriteCloser, error) {
 	return gzip.NewWriterLevel(w, level)
-}
-
-type zlibDecoder struct {
-	r  io.ReadCloser
-	in bytes.Reader
-}
-
-func (d *zlibDecoder) Decode(dst, src []byte) (int, error) {
-	d.in.Reset(src)
-	if d.r == nil {
-		r, err := zlib.NewReader(&d.in)
-		if err != nil {
-			return 0, err
-		}
-		d.r = r
-	} else if err := d.r.(zlib.Resetter).Reset(&d.in, nil); err != nil {
-		return 0, err
-	}
-	return readInto(dst, d.r)
-}
-
-// readInto fills dst from r, and fails if r has more.
-func readInto(dst []byte, r io.Reader) (int, error) {
-	n, err := io.ReadFull(r, dst)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		// The stream's own end and a truncated one look alike in ReadFull;
-		// reading on tells them apart.
-		if _, err := r.Read(make([]byte, 1)); err != io.EOF {
-			return n, io.ErrUnexpectedEOF
-		}
-		return n, nil
-	}
-	if err != nil {
-		return n, err
-	}
-	var one [1]byte
-	if m, err := io.ReadFull(r, one[:]); m != 0 || err != io.EOF {
-		if err == nil {
-			err = errors.New("block expands to more than its size")
-		}
-		return n, err
-	}
-	return n, nil
 }

@@ -1,0 +1,27 @@
+package codec
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/klauspost/compress/zlib"
+)
+
+type zlibDecoder struct {
+	r  io.ReadCloser
+	in bytes.Reader
+}
+
+func (d *zlibDecoder) Decode(dst, src []byte) (int, error) {
+	d.in.Reset(src)
+	if d.r == nil {
+		r, err := zlib.NewReader(&d.in)
+		if err != nil {
+			return 0, err
+		}
+		d.r = r
+	} else if err := d.r.(zlib.Resetter).Reset(&d.in, nil); err != nil {
+		return 0, err
+	}
+	return readInto(dst, d.r)
+}
