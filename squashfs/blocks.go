@@ -106,7 +106,7 @@ func (l *pipeline) send(j *job) {
 
 // compress is one worker.
 func (l *pipeline) compress(ctx context.Context) error {
-	block, err := codec.NewBlock(l.plan.opts.Compression.spec)
+	block, err := l.plan.opts.newBlock()
 	if err != nil {
 		return err
 	}

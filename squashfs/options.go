@@ -78,38 +78,6 @@ type Progress struct {
 	Written     int64 // bytes of image so far
 }
 
-// Compression is an algorithm with its level. The zero value is zstd:19.
-type Compression struct{ spec codec.Spec }
-
-// ParseCompression reads an algorithm and a level: "zstd" (19), "zstd:1" to
-// "zstd:22", "gzip" (9), "gzip:1" to "gzip:9", or "none".
-func ParseCompression(s string) (Compression, error) {
-	spec, err := codec.Parse(s)
-	if err != nil {
-		return Compression{}, fmt.Errorf("squashfs: %w", err)
-	}
-	return Compression{spec}, nil
-}
-
-// String is the form that [ParseCompression] reads.
-func (c Compression) String() string { return c.withDefault().spec.String() }
-
-func (c Compression) withDefault() Compression {
-	if c == (Compression{}) {
-		c.spec, _ = codec.Parse(string(codec.Zstd))
-	}
-	return c
-}
-
-// algorithm is the number in the superblock. It has none for "stored as it is":
-// mksquashfs says gzip there, and so do we.
-func (c Compression) algorithm() Algorithm {
-	if c.spec.Algorithm == codec.Zstd {
-		return Zstd
-	}
-	return Gzip
-}
-
 // withDefaults returns a copy with the zero values filled in, or what is wrong.
 func (o Options) withDefaults() (Options, error) {
 	o.Compression = o.Compression.withDefault()

@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"math/bits"
-
-	"github.com/isopress/isopress/internal/codec"
 )
 
 // Result tells of an image that was written.
@@ -49,7 +47,7 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	if err := l.writeBlocks(ctx); err != nil {
 		return nil, err
 	}
-	block, err := codec.NewBlock(p.opts.Compression.spec)
+	block, err := p.opts.newBlock()
 	if err != nil {
 		return nil, err
 	}
@@ -70,29 +68,6 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 		DataBytes: int64(l.pos) - superblockSize - int64(len(options)),
 		RawBlocks: l.rawed,
 	}, nil
-}
-
-// compressorOptions is the metadata block behind the superblock that tells of a
-// level other than the one readers assume, or nothing.
-func (p *Plan) compressorOptions() []byte {
-	le := binary.LittleEndian
-	const zstdDefault, gzipDefault = 15, 9
-	var b []byte
-	switch level := p.opts.Compression.spec.Level; p.opts.Compression.spec.Algorithm {
-	case codec.Zstd:
-		if level != zstdDefault {
-			b = le.AppendUint16(b, 4|metadataRaw)
-			b = le.AppendUint32(b, uint32(level)) // compression_level
-		}
-	case codec.Gzip:
-		if level != gzipDefault {
-			b = le.AppendUint16(b, 8|metadataRaw)
-			b = le.AppendUint32(b, uint32(level)) // compression_level
-			b = le.AppendUint16(b, 15)            // window_size, as a power of two
-			b = le.AppendUint16(b, 0)             // strategy
-		}
-	}
-	return b
 }
 
 func (p *Plan) superblock(fragments uint32) *superblock {
