@@ -7,9 +7,11 @@ import (
 	"github.com/klauspost/compress/zlib"
 )
 
+// zlibDecoder reads squashfs's "gzip" blocks, which are zlib streams.
 type zlibDecoder struct {
-	r  io.ReadCloser
-	in bytes.Reader
+	r   io.ReadCloser
+	in  bytes.Reader
+	one [1]byte
 }
 
 func (d *zlibDecoder) Decode(dst, src []byte) (int, error) {
@@ -23,5 +25,5 @@ func (d *zlibDecoder) Decode(dst, src []byte) (int, error) {
 	} else if err := d.r.(zlib.Resetter).Reset(&d.in, nil); err != nil {
 		return 0, err
 	}
-	return readInto(dst, d.r)
+	return readInto(dst, d.r, &d.one)
 }

@@ -1,14 +1,12 @@
 package codec
 
 import (
-	"errors"
-
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxZstdMemory bounds what a hostile frame may make the decoder allocate: a
-// squashfs block is at most 1 MiB.
-const maxZstdMemory = 4 << 20
+// maxZstdMemory bounds what a hostile frame may make the decoder allocate. The
+// window of a frame need not be larger than the block in it.
+const maxZstdMemory = 4 * MaxBlock
 
 type zstdDecoder struct{ dec *zstd.Decoder }
 
@@ -24,7 +22,7 @@ func (d *zstdDecoder) Decode(dst, src []byte) (int, error) {
 		return 0, err
 	}
 	if len(out) > 0 && &out[0] != &dst[0] {
-		return 0, errors.New("zstd: block expands to more than its size")
+		return 0, errTooLong
 	}
 	return len(out), nil
 }
