@@ -82,15 +82,16 @@ func (t inodeType) basic() inodeType {
 // Algorithm identifies a compression algorithm by its number in the superblock.
 type Algorithm uint16
 
-// The algorithms of squashfs 4.0. Writing and reading support [Gzip] and [Zstd];
-// an image whose blocks are all stored as they are ([Compression] "none") says Gzip.
+// The algorithms of squashfs 4.0. [Reader] reads all of them; [ParseCompression]
+// says which are written. An image whose blocks are all stored as they are
+// ([Compression] "none") says Gzip.
 const (
-	Gzip Algorithm = 1
-	LZMA Algorithm = 2
-	LZO  Algorithm = 3
-	XZ   Algorithm = 4
-	LZ4  Algorithm = 5
-	Zstd Algorithm = 6
+	Gzip Algorithm = 1 // deflate in a zlib stream
+	LZMA Algorithm = 2 // the .lzma format, which Linux does not mount
+	LZO  Algorithm = 3 // LZO1X
+	XZ   Algorithm = 4 // an .xz stream of LZMA2, with or without a BCJ filter
+	LZ4  Algorithm = 5 // an LZ4 block without a frame
+	Zstd Algorithm = 6 // a Zstandard frame
 )
 
 var algorithmNames = map[Algorithm]string{Gzip: "gzip", LZMA: "lzma", LZO: "lzo", XZ: "xz", LZ4: "lz4", Zstd: "zstd"}
@@ -171,11 +172,14 @@ func (s *superblock) encode() []byte {
 // decodeSuperblock reads the fields; it checks only what makes them a squashfs 4.0.
 func decodeSuperblock(b []byte) (*superblock, error) {
 	le := binary.LittleEndian
+	if len(b) >= superblockSize && binary.BigEndian.Uint32(b) == superblockMagic {
+		return nil, fmt.Errorf("%w: big-endian squashfs, which no version since 4.0 (2009) is", ErrUnsupported)
+	}
 	if len(b) < superblockSize || le.Uint32(b) != superblockMagic {
 		return nil, fmt.Errorf("%w: not a squashfs image (bad magic)", ErrCorrupt)
 	}
 	if major, minor := le.Uint16(b[28:]), le.Uint16(b[30:]); major != versionMajor || minor != versionMinor {
-		return nil, fmt.Errorf("%w: squashfs %d.%d, only 4.0 is supported", ErrCorrupt, major, minor)
+		return nil, fmt.Errorf("%w: squashfs %d.%d, only 4.0 is read; unsquashfs reads older versions", ErrUnsupported, major, minor)
 	}
 	return &superblock{
 		inodes:     le.Uint32(b[4:]),

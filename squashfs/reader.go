@@ -13,8 +13,9 @@ import (
 	"github.com/isopress/isopress/internal/codec"
 )
 
-// ErrUnsupported is wrapped by the error about an image whose compression is
-// not built in.
+// ErrUnsupported is wrapped by errors about an image that is in order as far as
+// can be seen, but of another version of squashfs than 4.0, big-endian, or
+// compressed in a way that is not known here or that takes too much memory.
 var ErrUnsupported = codec.ErrUnsupported
 
 // What a Reader keeps expanded, in bytes. Metadata has a cache of its own, so
@@ -67,16 +68,14 @@ type Reader struct {
 // Superblock is what an image says of itself.
 type Superblock struct {
 	Compression Algorithm
-	// Level is the compressor's level if the image records it, or 0: writers
-	// record one that differs from their default.
-	Level     int
-	BlockSize int
-	Modified  time.Time // when the image was made
-	BytesUsed int64     // the image's length without padding
-	Inodes    int64
-	Fragments int64 // fragment blocks
-	IDs       int   // distinct users and groups
-	XattrIDs  int64 // distinct sets of extended attributes
+	Options     CompressorOptions
+	BlockSize   int
+	Modified    time.Time // when the image was made
+	BytesUsed   int64     // the image's length without padding
+	Inodes      int64
+	Fragments   int64 // fragment blocks
+	IDs         int   // distinct users and groups
+	XattrIDs    int64 // distinct sets of extended attributes
 
 	Exportable            bool // has the table that NFS export needs
 	Deduplicated          bool

@@ -75,10 +75,10 @@ func (r *Reader) expand(dst []byte, pos, stored uint64, raw bool) (int, error) {
 		return 0, err
 	}
 	n, err := d.Decode(dst, d.in)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	if err != nil && !errors.Is(err, ErrUnsupported) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return n, nil
+	return n, err
 }
 
 func (r *Reader) takeDecoder() (*readerDecoder, error) {

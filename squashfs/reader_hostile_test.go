@@ -457,10 +457,77 @@ func TestReaderSourceFails(t *testing.T) {
 }
 
 func TestReaderUnsupported(t *testing.T) {
+	for name, c := range map[string]*craft{
+		"compression 99":      names("a").spoil(func(c *craft) { c.change = func(s *superblock) { s.algorithm = 99 } }),
+		"compression 0":       names("a").spoil(func(c *craft) { c.change = func(s *superblock) { s.algorithm = 0 } }),
+		"lz4 format 2":        withOptions(LZ4, uint32(2), uint32(0)),
+		"xz dictionary of 1G": withOptions(XZ, uint32(1<<30), uint32(0)),
+		"xz dictionary of 3M": withOptions(XZ, uint32(3<<20), uint32(0)),
+	} {
+		if _, err := c.open(); !errors.Is(err, ErrUnsupported) || errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, change := range map[string]func(b []byte){
+		"squashfs 3.1":   func(b []byte) { b[28], b[30] = 3, 1 },
+		"squashfs 4.1":   func(b []byte) { b[30] = 1 },
+		"big-endian 3.0": func(b []byte) { copy(b, "sqsh"); b[29], b[28] = 3, 0 },
+	} {
+		b := names("a").bytes()
+		change(b)
+		_, err := NewReader(bytes.NewReader(b), int64(len(b)))
+		if !errors.Is(err, ErrUnsupported) || errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Logf("%s: %v", name, err)
+	}
+}
+
+// withOptions is an image with compressor options; the blocks are not compressed.
+func withOptions(a Algorithm, fields ...any) *craft {
 	c := names("a")
-	c.change = func(s *superblock) { s.algorithm = 99 }
-	if _, err := c.open(); !errors.Is(err, ErrUnsupported) || errors.Is(err, ErrCorrupt) {
-		t.Errorf("compression 99: %v", err)
+	c.data = stored(put(nil, fields...))
+	c.change = func(s *superblock) {
+		s.algorithm = a
+		s.flags |= flagCompressorOptions
+	}
+	return c
+}
+
+func TestReaderOptionsHostile(t *testing.T) {
+	for name, c := range map[string]*craft{
+		"xz of 4 bytes":          withOptions(XZ, uint32(8192)),
+		"xz dictionary of 0":     withOptions(XZ, uint32(0), uint32(0)),
+		"xz dictionary of 5000":  withOptions(XZ, uint32(5000), uint32(0)),
+		"xz dictionary of 7·2^n": withOptions(XZ, uint32(7<<13), uint32(0)),
+		"lz4 of 4 bytes":         withOptions(LZ4, uint32(1)),
+	} {
+		if _, err := c.open(); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	const most = math.MaxUint32
+	for _, test := range []struct {
+		c    *craft
+		want CompressorOptions
+	}{
+		{withOptions(Gzip, uint32(most), uint32(most)), CompressorOptions{Strategies: "default,filtered,huffman_only,run_length_encoded,fixed"}},
+		{withOptions(Gzip, uint16(1)), CompressorOptions{}},
+		{withOptions(Zstd, uint32(most)), CompressorOptions{}},
+		{withOptions(LZO, uint32(most), uint32(most)), CompressorOptions{}},
+		{withOptions(LZMA, uint32(most)), CompressorOptions{}},
+		{withOptions(XZ, uint32(3<<18), uint32(0xc0)), CompressorOptions{DictionarySize: 768 << 10, Filters: "arm64,riscv"}},
+		{withOptions(LZ4, uint32(1), uint32(3), uint32(12)), CompressorOptions{HC: true, Level: 12}},
+		{withOptions(LZ4, uint32(1), uint32(3), uint32(13)), CompressorOptions{HC: true}},
+		{withOptions(LZ4, uint32(1), uint32(3)), CompressorOptions{HC: true}},
+		{withOptions(LZ4, uint32(1), uint32(2), uint32(65537)), CompressorOptions{Acceleration: 65537}},
+	} {
+		r, err := test.c.open()
+		if err != nil {
+			t.Errorf("%+v: %v", test.want, err)
+		} else if got := r.Superblock().Options; got != test.want {
+			t.Errorf("%+v, want %+v", got, test.want)
+		}
 	}
 }
 

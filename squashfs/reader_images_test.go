@@ -112,11 +112,39 @@ func TestReaderSuperblock(t *testing.T) {
 	got.BytesUsed = 0
 	got.Modified = got.Modified.UTC()
 	want := Superblock{
-		Compression: Zstd, Level: 7, BlockSize: 64 << 10, Modified: got.Modified, Inodes: 2, Fragments: 1, IDs: 1,
+		Compression: Zstd, Options: CompressorOptions{Level: 7}, BlockSize: 64 << 10, Modified: got.Modified,
+		Inodes: 2, Fragments: 1, IDs: 1,
 		Exportable: true, Deduplicated: true, NoXattrs: true, UncompressedData: true,
 	}
 	if got != want || got.Modified.Unix() != 1234567890 {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestReaderOptions(t *testing.T) {
+	tree := newTestTree(t)
+	tree.file("a", text(1, 100))
+	for args, want := range map[string]CompressorOptions{
+		"-comp gzip":                                           {},
+		"-comp gzip -Xcompression-level 3":                     {Level: 3, WindowSize: 32 << 10},
+		"-comp gzip -Xwindow-size 9 -Xstrategy filtered,fixed": {Level: 9, WindowSize: 512, Strategies: "filtered,fixed"},
+		"-comp zstd":                                           {},
+		"-comp zstd -Xcompression-level 22":                    {Level: 22},
+		"-comp xz":                                             {},
+		"-comp xz -Xdict-size 75%":                             {DictionarySize: 96 << 10},
+		"-comp xz -Xbcj x86,arm,sparc -Xdict-size 8K":          {DictionarySize: 8 << 10, Filters: "x86,arm,sparc"},
+		"-comp lz4":                                            {},
+		"-comp lz4 -Xhc":                                       {HC: true},
+		"-comp lzo":                                            {},
+		"-comp lzo -Xcompression-level 2":                      {Variant: "lzo1x_999", Level: 2},
+		"-comp lzo -Xalgorithm lzo1x_1_12":                     {Variant: "lzo1x_1_12"},
+		"-comp lzma":                                           {},
+	} {
+		tree := testTree{t, tree.dir}
+		sb := openImage(t, tree.mksquashfs(strings.Fields(args)...)).Superblock()
+		if sb.Options != want || sb.Compression.String() != strings.Fields(args)[1] {
+			t.Errorf("%s: %s, %+v, want %+v", args, sb.Compression, sb.Options, want)
+		}
 	}
 }
 

@@ -151,22 +151,6 @@ func (t *readerTable) block(n uint32) ([]byte, error) {
 	return m.data, nil
 }
 
-// readOptions reads the compressor's options, of which gzip's and zstd's start
-// with the level. They are in one metadata block after the superblock.
-func (r *Reader) readOptions() error {
-	if r.sb.flags&flagCompressorOptions == 0 {
-		return nil
-	}
-	m, err := r.metadata(superblockSize, r.sb.inodeTable)
-	if err != nil {
-		return fmt.Errorf("compressor options: %w", err)
-	}
-	if a := r.sb.algorithm; (a == Gzip || a == Zstd) && len(m.data) >= 4 {
-		r.info.Level = int(binary.LittleEndian.Uint32(m.data))
-	}
-	return nil
-}
-
 // readTables finds and checks the tables and reads the ids.
 func (r *Reader) readTables() error {
 	sb := r.sb
