@@ -261,18 +261,25 @@ differences() {
   [ "$got" = "$want" ] || { echo "$got entries where $want are expected"; return 1; }
   [ -n "$check" ] || return 0
   if [ "$kind" = tree ]; then
-    same_content "$tree" "$1" && ! diff <(metadata "$tree") <(metadata "$1") | grep "^[<>]"
+    same_content "$tree" "$1" && no_output diff --changed-group-format='%<%>' --unchanged-group-format= \
+      <(metadata "$tree") <(metadata "$1")
     return
   fi
   cmp <(sort "$work/nix-path-registration") <(sort "$1/nix-path-registration") || return
   for source in "${sources[@]}"; do same_content "$source" "$1/${source##*/}" || return; done
 }
 
-# same_content A B: devices, pipes and sockets, which diff cannot compare, are left to metadata.
-same_content() {
+# no_output COMMAND... passes output on, and fails where there is some.
+no_output() {
   local out
-  out=$(diff -rq --no-dereference "$1" "$2" | grep -Ev '^File .* is a (fifo|socket|character|block)') || true
+  out=$("$@") || true
   [ -z "$out" ] || { echo "$out"; return 1; }
+}
+
+# same_content A B: devices, pipes and sockets, which diff cannot compare, are left to metadata.
+same_content() { no_output diff_content "$@"; }
+diff_content() {
+  diff -rq --no-dereference "$1" "$2" 2>&1 | grep -Ev '^File .* is a (fifo|socket|character|block)'
 }
 
 # metadata is that of all but the root, which is the directory's own, without the number of hard links,
