@@ -29,28 +29,58 @@ var (
 	_ fs.ReadDirFile = (*readerDir)(nil)
 )
 
+// TestReaderImages compares images with the tree they were made of: of each
+// compressor with each size of blocks, and among them each of the options that
+// change the format. Short tests take a few of them.
 func TestReaderImages(t *testing.T) {
 	tree := newTestTree(t).all()
+	const short = " short"
 	for _, args := range []string{
-		"-comp gzip -b 4K",
-		"-comp gzip -b 128K -Xcompression-level 1",
+		"-comp gzip -b 4K" + short,
+		"-comp gzip -b 128K -Xcompression-level 1 -no-exports",
 		"-comp gzip -b 1M -always-use-fragments",
+		"-comp gzip -noI -noD -noF -noX -noId" + short,
 		"-comp zstd -b 4K -no-fragments",
-		"-comp zstd -b 128K -Xcompression-level 3",
-		"-comp zstd -b 1M",
+		"-comp zstd -b 128K -Xcompression-level 3 -noX -noId",
+		"-comp zstd -b 1M" + short,
 		"-comp zstd -no-exports -no-duplicates -no-sparse",
-		"-comp gzip -noI -noD -noF -noX",
 		"-comp zstd -noI -no-hardlinks",
+		"-comp xz -b 4K -no-exports",
+		"-comp xz -b 128K -Xbcj x86,arm,armthumb,powerpc,sparc,ia64 -Xdict-size 50%" + short,
+		"-comp xz -b 1M -Xbcj x86 -always-use-fragments",
+		"-comp lz4 -b 4K -noI",
+		"-comp lz4 -b 128K -Xhc" + short,
+		"-comp lz4 -b 1M -always-use-fragments",
+		"-comp lzo -b 4K -Xalgorithm lzo1x_1 -noX",
+		"-comp lzo -b 128K -noF" + short,
+		"-comp lzo -b 1M -Xcompression-level 2 -no-fragments",
+		"-comp lzma -b 4K -noD",
+		"-comp lzma -b 128K -noId" + short,
+		"-comp lzma -b 1M -always-use-fragments",
 	} {
+		args, inShort := strings.CutSuffix(args, short)
+		if testing.Short() && !inShort {
+			continue
+		}
 		t.Run(args, func(t *testing.T) {
 			tree := testTree{t, tree.dir}
 			r := openImage(t, tree.mksquashfs(strings.Fields(args)...)).Reader
 			tree.same(r, !strings.Contains(args, "-no-hardlinks"))
 			checkExports(t, r)
-			t.Logf("%+v", r.Superblock())
+			if sb := r.Superblock(); sb.Exportable == strings.Contains(args, "-no-exports") {
+				t.Errorf("exportable: %v", sb.Exportable)
+			}
 		})
 	}
-	for _, args := range []string{"-c gzip -b 4096", "-c zstd -b 131072 -e", "-c zstd -b 1048576 -T"} {
+	for _, args := range []string{
+		"-c gzip -b 4096" + short, "-c zstd -b 131072 -e", "-c zstd -b 1048576 -T",
+		"-c xz -b 131072 -X x86,dictsize=64K -e", "-c xz -b 1048576 -X level=1,lc=0,lp=2,pb=1",
+		"-c lz4 -b 4096 -e", "-c lz4 -b 131072 -X hc -T", "-c lzo -b 131072 -X level=3", "-c lzma -b 131072 -e",
+	} {
+		args, inShort := strings.CutSuffix(args, short)
+		if testing.Short() && !inShort {
+			continue
+		}
 		t.Run("gensquashfs "+args, func(t *testing.T) {
 			tree := testTree{t, tree.dir}
 			r := openImage(t, tree.gensquashfs(strings.Fields(args)...)).Reader
@@ -94,7 +124,10 @@ func TestReaderIsFS(t *testing.T) {
 	tree.file("links/target", []byte("x"))
 	tree.must(os.Symlink("target", tree.path("links/link")))
 	tree.must(os.Symlink("../links", tree.path("links/dir")))
-	for _, comp := range []string{"gzip", "zstd"} {
+	for _, comp := range []string{"gzip", "zstd", "xz", "lz4", "lzo", "lzma"} {
+		if testing.Short() && comp != "zstd" && comp != "lz4" {
+			continue
+		}
 		r := openImage(t, tree.mksquashfs("-comp", comp))
 		if err := fstest.TestFS(r, "content/large", "links/link", "many/file-number-699", "empty/a/b/c"); err != nil {
 			t.Error(err)
@@ -125,20 +158,20 @@ func TestReaderOptions(t *testing.T) {
 	tree := newTestTree(t)
 	tree.file("a", text(1, 100))
 	for args, want := range map[string]CompressorOptions{
-		"-comp gzip":                                           {},
-		"-comp gzip -Xcompression-level 3":                     {Level: 3, WindowSize: 32 << 10},
+		"-comp gzip":                       {},
+		"-comp gzip -Xcompression-level 3": {Level: 3, WindowSize: 32 << 10},
 		"-comp gzip -Xwindow-size 9 -Xstrategy filtered,fixed": {Level: 9, WindowSize: 512, Strategies: "filtered,fixed"},
-		"-comp zstd":                                           {},
-		"-comp zstd -Xcompression-level 22":                    {Level: 22},
-		"-comp xz":                                             {},
-		"-comp xz -Xdict-size 75%":                             {DictionarySize: 96 << 10},
-		"-comp xz -Xbcj x86,arm,sparc -Xdict-size 8K":          {DictionarySize: 8 << 10, Filters: "x86,arm,sparc"},
-		"-comp lz4":                                            {},
-		"-comp lz4 -Xhc":                                       {HC: true},
-		"-comp lzo":                                            {},
-		"-comp lzo -Xcompression-level 2":                      {Variant: "lzo1x_999", Level: 2},
-		"-comp lzo -Xalgorithm lzo1x_1_12":                     {Variant: "lzo1x_1_12"},
-		"-comp lzma":                                           {},
+		"-comp zstd":                                  {},
+		"-comp zstd -Xcompression-level 22":           {Level: 22},
+		"-comp xz":                                    {},
+		"-comp xz -Xdict-size 75%":                    {DictionarySize: 96 << 10},
+		"-comp xz -Xbcj x86,arm,sparc -Xdict-size 8K": {DictionarySize: 8 << 10, Filters: "x86,arm,sparc"},
+		"-comp lz4":                                   {},
+		"-comp lz4 -Xhc":                              {HC: true},
+		"-comp lzo":                                   {},
+		"-comp lzo -Xcompression-level 2":             {Variant: "lzo1x_999", Level: 2},
+		"-comp lzo -Xalgorithm lzo1x_1_12":            {Variant: "lzo1x_1_12"},
+		"-comp lzma":                                  {},
 	} {
 		tree := testTree{t, tree.dir}
 		sb := openImage(t, tree.mksquashfs(strings.Fields(args)...)).Superblock()

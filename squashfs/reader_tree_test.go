@@ -60,18 +60,35 @@ func text(seed uint64, n int) []byte {
 	return b.Bytes()[:n]
 }
 
+// ownProgram is a part of the running test's code, on which xz's filters pay.
+func ownProgram(t testing.TB) []byte {
+	t.Helper()
+	name, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b[1<<20:][:300_001]
+}
+
 // contents makes regular files around the sizes where the format changes, and
 // with holes.
 func (t testTree) contents() {
 	t.Helper()
 	for i, n := range []int{0, 1, 10, 4095, 4096, 4097, 8192, 100_000, 131071, 131072, 131073, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 12345} {
 		t.file(fmt.Sprintf("content/text-%d", n), text(uint64(i), n))
+	}
+	for i, n := range []int{1, 100, 4095, 4096, 4097, 131072, 131073, 1<<20 + 77} {
 		t.file(fmt.Sprintf("content/random-%d", n), random(uint64(i), n))
 	}
+	t.file("content/program", ownProgram(t))
 	t.file("content/zeros", make([]byte, 2<<20+77))
 	holes := random(99, 4<<20+5)
-	clear(holes[1<<20 : 2<<20])
-	clear(holes[3<<20:])
+	clear(holes[1<<18 : 2<<20])
+	clear(holes[2<<20+5000:])
 	t.file("content/holes", holes)
 	t.file("content/copy-of-text", text(8, 131071))
 }
@@ -118,6 +135,18 @@ func (t testTree) attributes() {
 	}
 }
 
+// owners makes more owners than a metadata block has ids, where the tests may.
+func (t testTree) owners() {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	for i := range 2100 {
+		p := t.file(fmt.Sprintf("owners/%d", i), nil)
+		t.must(os.Chown(p, 100_000+i, 1_000_000*(i%4+1)))
+	}
+}
+
 // xattrs sets extended attributes, and reports whether it could.
 func (t testTree) xattrs() bool {
 	t.Helper()
@@ -142,6 +171,12 @@ func (t testTree) xattrs() bool {
 	set("xattrs/3", "user.shared", shared)
 	set("xattrs/3", "user.other", []byte("2"))
 	set("xattrs", "user.dir", []byte("of a directory"))
+	for i := range 700 { // sets and values of more than a metadata block each
+		name := fmt.Sprintf("xattrs/many/%d", i)
+		t.file(name, nil)
+		set(name, fmt.Sprintf("user.name-%d", i%13), fmt.Appendf(bytes.Repeat([]byte("v"), 100), "%d", i))
+		set(name, "user.shared", shared)
+	}
 	if os.Getuid() == 0 {
 		set("xattrs/4", "security.capability", []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 		set("xattrs/4", "trusted.t", random(1, 200))
@@ -163,6 +198,7 @@ func (t testTree) all() testTree {
 	t.names()
 	t.links()
 	t.attributes()
+	t.owners()
 	t.xattrs()
 	t.special()
 	t.file("odd/back\\slash", nil)
