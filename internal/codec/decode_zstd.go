@@ -1,6 +1,8 @@
 package codec
 
 import (
+	"fmt"
+
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -18,6 +20,9 @@ func newZstdDecoder() (*zstdDecoder, error) {
 
 func (d *zstdDecoder) Decode(dst, src []byte) (int, error) {
 	out, err := d.dec.DecodeAll(src, dst[:0:len(dst)])
+	if err == zstd.ErrWindowSizeExceeded {
+		err = fmt.Errorf("%w: zstd: %w", ErrUnsupported, err)
+	}
 	if err != nil {
 		return 0, err
 	}
