@@ -78,7 +78,7 @@ func (x *tarIndexer) damaged(err error) error {
 	switch {
 	case x.src.size == 0:
 		return errors.New("empty: a tar archive has at least the zero bytes that end it")
-	case errors.Is(err, tar.ErrHeader) && x.last == "" && x.scan.member <= 0:
+	case errors.Is(err, tar.ErrHeader) && x.last == "" && x.scan.member <= 0, x.src.size < tarBlock:
 		return fmt.Errorf("not a tar archive, or one compressed in a way other than gzip, bzip2, xz and zstd: %w", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = fmt.Errorf("the archive is cut off: %w", err)

@@ -287,6 +287,7 @@ func TestTarRefuses(t *testing.T) {
 		"xattr encoding":      {archiveOf(t, pax(regular("x", ""), map[string]string{"LIBARCHIVE.xattr.user.a": "?"})), "xattr user.a: illegal base64"},
 		"empty":               {nil, "empty: a tar archive has at least"},
 		"no archive":          {[]byte(strings.Repeat("text\n", 300)), "not a tar archive"},
+		"short":               {[]byte("text"), "not a tar archive"},
 		"compressed":          {append([]byte("\x04\x22\x4d\x18"), one...), "not a tar archive, or one compressed in a way other than"},
 		"damaged":             {join(one[:1024], []byte(strings.Repeat("x", 1024))), `byte 1536, after "first": archive/tar: invalid tar header`},
 	} {
