@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -302,6 +303,18 @@ func (o *Options) resolve(path string) (inside, host string, err error) {
 	return root.Inside(host), host, err
 }
 
+// statInside describes what a path of the guest's leads to.
+func (o *Options) statInside(name string) (fs.FileInfo, error) {
+	if o.tar != nil {
+		return o.tar.Stat(strings.TrimPrefix(path.Clean(name), "/"))
+	}
+	_, host, err := o.resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	return os.Stat(host)
+}
+
 // checkInit sees to it that init= names a program of the closure or tree.
 func (o *Options) checkInit(first string) error {
 	if !path.IsAbs(first) {
@@ -310,11 +323,7 @@ func (o *Options) checkInit(first string) error {
 	if strings.ContainsAny(first, " \t\n\"") {
 		return OptionError{fmt.Errorf("init %q: white space or a quote, which the kernel's command line cannot hold in it", first)}
 	}
-	_, host, err := o.resolve(first)
-	if err != nil {
-		return fmt.Errorf("init %s: %w", first, err)
-	}
-	info, err := os.Stat(host)
+	info, err := o.statInside(first)
 	if err != nil {
 		return fmt.Errorf("init %s: %w", first, err)
 	}

@@ -24,16 +24,20 @@ const maxManifest = 64 << 10
 
 // Build writes the source as a bootable ISO.
 func Build(ctx context.Context, o Options) (*Result, error) {
-	tree, err := o.fs()
-	if err != nil {
-		return nil, err
-	}
-	boot, err := o.prepareBoot(ctx)
-	if err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	res := &Result{Output: o.Output, Manifest: o.manifest()}
 	return res, writeOutput(o.Output, func(out *output) error {
+		defer o.close()
+		tree, err := o.open(ctx)
+		if err != nil {
+			return err
+		}
+		boot, err := o.prepareBoot(ctx)
+		if err != nil {
+			return err
+		}
 		plan, err := o.plan(ctx, tree, boot.kernel.size+boot.initrd.size)
 		if err != nil {
 			return err

@@ -22,9 +22,10 @@ import (
 
 // Source is what goes into the squashfs: a closure, or a tree.
 type Source struct {
-	Closure *Closure // store paths at the root, as NixOS mounts them at /nix/store
-	Root    string   // or a directory of the host, with owners, dates and xattrs
-	AllRoot bool     // Root's files belong to root
+	Closure *Closure  // store paths at the root, as NixOS mounts them at /nix/store
+	Root    string    // or a directory of the host, with owners, dates and xattrs
+	Tar     []Archive // or what tar archives hold, the later ones over the earlier
+	AllRoot bool      // the files of Root or Tar belong to root
 }
 
 // Options of a build.
@@ -32,6 +33,14 @@ type Options struct {
 	Source Source
 	Boot   Boot // for an ISO
 	Output string
+
+	// Exclude are patterns of files to leave out, a directory with all that is in
+	// it. One without a slash is matched against the name, one with a slash
+	// against the path from the root of the image; a slash at the end restricts
+	// it to directories, one at the start means the root. "*" and "?" match no
+	// slash, "**" any number of directories, "[a-z]" and "[!a-z]" a character,
+	// "{a,b}" either; a backslash takes a character as it is.
+	Exclude []string
 
 	Compression squashfs.Compression
 	BlockSize   int // bytes; 0 is the squashfs package's default
@@ -44,11 +53,15 @@ type Options struct {
 	// Progress and Warn, where not nil, are told of what happens.
 	Progress func(Progress)
 	Warn     func(msg string)
+
+	excluder excluder
+	tar      *squashfs.Tar // of Source.Tar, while a build runs
+	files    []*os.File    // that it reads
 }
 
 // Progress is how far a build is.
 type Progress struct {
-	Phase       string // "scan", "read", "press" or "check"
+	Phase       string // "spool", "scan", "read", "press" or "check"
 	Done, Total int64  // files for "scan", else bytes; Total is 0 where not known
 	Written     int64  // bytes of squashfs so far
 }
@@ -72,22 +85,53 @@ func (o *Options) warn(format string, args ...any) {
 	}
 }
 
-// fs is the tree that becomes the squashfs.
-func (o *Options) fs() (fs.FS, error) {
+// check finds what is wrong with the options before anything is done.
+func (o *Options) check() (err error) {
+	given := 0
+	for _, one := range []bool{o.Source.Closure != nil, o.Source.Root != "", len(o.Source.Tar) > 0} {
+		if one {
+			given++
+		}
+	}
+	if given > 1 {
+		return errors.New("a closure, a root directory and tar archives: give one")
+	}
+	if given == 0 {
+		return errors.New("nothing to press: give --closure, --system, --root or --tar")
+	}
+	if o.excluder, err = newExcluder(o.Exclude); err != nil || o.Source.Root == "" {
+		return err
+	}
+	if info, err := os.Stat(o.Source.Root); err != nil {
+		return err
+	} else if !info.IsDir() {
+		return fmt.Errorf("%s: not a directory; a tar archive is given with --tar", o.Source.Root)
+	}
+	return checkOutside(o.Output, o.Source.Root)
+}
+
+// open is the tree that becomes the squashfs; it is closed with close.
+func (o *Options) open(ctx context.Context) (fs.FS, error) {
 	switch {
-	case o.Source.Closure != nil && o.Source.Root != "":
-		return nil, errors.New("both a closure and a root directory: give one")
 	case o.Source.Closure != nil:
 		return o.Source.Closure.FS(), nil
 	case o.Source.Root != "":
-		if info, err := os.Stat(o.Source.Root); err != nil {
-			return nil, err
-		} else if !info.IsDir() {
-			return nil, fmt.Errorf("%s: not a directory", o.Source.Root)
-		}
-		return squashfs.DirFS(o.Source.Root), checkOutside(o.Output, o.Source.Root)
+		return squashfs.DirFS(o.Source.Root), nil
 	}
-	return nil, errors.New("nothing to press: give --closure, --system or --root")
+	var err error
+	o.tar, err = o.openTar(ctx)
+	return o.tar, err
+}
+
+// close ends what open has begun. All of it was read only: nothing is lost with
+// an error.
+func (o *Options) close() {
+	if o.tar != nil {
+		o.tar.Close()
+	}
+	for _, f := range o.files {
+		f.Close()
+	}
 }
 
 // OptionError is an error in the options themselves.
@@ -115,6 +159,7 @@ func (o *Options) squashfsOptions() squashfs.Options {
 		ModTime:     o.SourceDate,
 		MaxModTime:  o.SourceDate,
 		AllRoot:     o.Source.AllRoot,
+		Exclude:     o.excluder.exclude,
 		Workers:     o.Workers,
 		Memory:      o.Memory,
 		Progress: func(p squashfs.Progress) {
@@ -126,12 +171,16 @@ func (o *Options) squashfsOptions() squashfs.Options {
 
 // Squashfs writes the source as a squashfs image.
 func Squashfs(ctx context.Context, o Options) (*Result, error) {
-	tree, err := o.fs()
-	if err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	res := &Result{Output: o.Output, Manifest: o.manifest()}
 	return res, writeOutput(o.Output, func(out *output) error {
+		defer o.close()
+		tree, err := o.open(ctx)
+		if err != nil {
+			return err
+		}
 		plan, err := o.plan(ctx, tree, 0)
 		if err != nil {
 			return err
@@ -151,6 +200,9 @@ func (o *Options) plan(ctx context.Context, tree fs.FS, extra int64) (*squashfs.
 	plan, err := squashfs.Prepare(ctx, tree, o.squashfsOptions())
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range o.excluder.unused() {
+		o.warn("--exclude %s: nothing matches", p)
 	}
 	return plan, o.checkSpace(plan, extra)
 }
@@ -197,6 +249,7 @@ func (o *Options) manifest() *Manifest {
 	}
 	m := &Manifest{Format: 1, Builder: ThisBuilder(), Options: ManifestOptions{
 		Compression: o.Compression.String(), BlockSize: size, AllRoot: o.Source.AllRoot,
+		Exclude: o.Exclude,
 	}}
 	if !o.SourceDate.IsZero() {
 		seconds := o.SourceDate.Unix()

@@ -25,12 +25,13 @@ const ManifestFile = "isopress.json"
 
 // ManifestOptions are the options that decided the bytes.
 type ManifestOptions struct {
-	Compression     string `json:"compression"`
-	BlockSize       int    `json:"block_size"`
-	SourceDateEpoch *int64 `json:"source_date_epoch,omitempty"`
-	AllRoot         bool   `json:"all_root,omitempty"`
-	VolumeID        string `json:"volume_id,omitempty"`
-	Joliet          bool   `json:"joliet,omitempty"`
+	Compression     string   `json:"compression"`
+	BlockSize       int      `json:"block_size"`
+	SourceDateEpoch *int64   `json:"source_date_epoch,omitempty"`
+	AllRoot         bool     `json:"all_root,omitempty"`
+	Exclude         []string `json:"exclude,omitempty"`
+	VolumeID        string   `json:"volume_id,omitempty"`
+	Joliet          bool     `json:"joliet,omitempty"`
 }
 
 // ManifestBoot is how the image boots.

@@ -89,6 +89,9 @@ func progressText(s builder.Progress, elapsed time.Duration) string {
 	if s.Phase == "scan" {
 		return fmt.Sprintf("scan   %d files", s.Done)
 	}
+	if s.Phase == "spool" && s.Total == 0 {
+		return "spool  " + bytesText(s.Done)
+	}
 	percent := 100.0
 	if s.Total > 0 {
 		percent = 100 * float64(s.Done) / float64(s.Total)

@@ -24,8 +24,10 @@ type sourceFlags struct {
 	registration string
 	system       string
 	root         string
+	tar          []string
 	allRoot      bool
 	storeRoot    string
+	exclude      []string
 }
 
 func (f *flags) addSource() {
@@ -35,8 +37,10 @@ func (f *flags) addSource() {
 	f.set.StringVar(&s.closureInfo, "closure-info", "", "`DIR` with both, as nixpkgs' closureInfo makes it")
 	f.set.StringVar(&s.system, "system", "", "`STOREPATH` of a NixOS-like top level; its closure is asked of nix-store where --closure is not given")
 	f.set.StringVar(&s.root, "root", "", "`DIR`ectory tree to press instead, with its owners, modes, dates and xattrs")
-	f.set.BoolVar(&s.allRoot, "all-root", false, "with --root: make root the owner of everything")
+	f.set.StringArrayVar(&s.tar, "tar", nil, "tar archive `FILE` to press instead, compressed or not; - is stdin. Repeated, later ones lie over earlier ones as a container's layers do")
+	f.set.BoolVar(&s.allRoot, "all-root", false, "with --root or --tar: make root the owner of everything")
 	f.set.StringVar(&s.storeRoot, "store-root", "", "`DIR` in which the store really lies, as DIR/nix/store")
+	f.set.StringArrayVar(&s.exclude, "exclude", nil, "leave out what matches `GLOB`, a directory with all in it: by name, or with a / in the pattern by path from the root. * ? [a-z] {a,b} match no /, ** any directories; / at the end is for directories only. May be repeated")
 }
 
 func (s *sourceFlags) check() error {
@@ -53,17 +57,58 @@ func (s *sourceFlags) check() error {
 		s.closure = filepath.Join(s.closureInfo, "store-paths")
 		s.registration = filepath.Join(s.closureInfo, "registration")
 	}
+	return s.checkTree()
+}
+
+// checkTree checks the options about a tree against those about a closure.
+func (s *sourceFlags) checkTree() error {
+	tree := "--root"
+	if len(s.tar) > 0 {
+		tree = "--tar"
+	}
+	fromTree := s.root != "" || len(s.tar) > 0
 	switch fromStore := s.closure != "" || s.system != ""; {
-	case !fromStore && s.root == "":
-		return usagef("nothing to press: give --closure, --closure-info, --system or --root")
-	case fromStore && s.root != "":
-		return usagef("--root cannot be combined with --closure, --closure-info or --system")
-	case s.root != "" && (s.registration != "" || s.storeRoot != ""):
-		return usagef("--registration and --store-root are for a closure, not for --root")
-	case s.root == "" && s.allRoot:
-		return usagef("--all-root is for --root: in a store everything belongs to root")
+	case !fromStore && !fromTree:
+		return usagef("nothing to press: give --closure, --closure-info, --system, --root or --tar")
+	case fromStore && fromTree:
+		return usagef("%s cannot be combined with --closure, --closure-info or --system", tree)
+	case s.root != "" && len(s.tar) > 0:
+		return usagef("--tar cannot be combined with --root")
+	case fromTree && (s.registration != "" || s.storeRoot != ""):
+		return usagef("--registration and --store-root are for a closure, not for %s", tree)
+	case !fromTree && s.allRoot:
+		return usagef("--all-root is for --root and --tar: in a store everything belongs to root")
+	}
+	return s.checkTars()
+}
+
+func (s *sourceFlags) checkTars() error {
+	stdin := 0
+	for _, name := range s.tar {
+		switch name {
+		case "":
+			return usagef("--tar: no file name")
+		case "-":
+			stdin++
+		}
+	}
+	if stdin > 1 {
+		return usagef("--tar -: stdin can be read once")
 	}
 	return nil
+}
+
+// archives are what --tar names.
+func (a *app) archives(names []string) []builder.Archive {
+	var archives []builder.Archive
+	for _, name := range names {
+		one := builder.Archive{Name: name}
+		if name == "-" {
+			one.Reader = a.stdin
+		}
+		archives = append(archives, one)
+	}
+	return archives
 }
 
 // source reads what the options name.
@@ -71,8 +116,8 @@ func (a *app) source(ctx context.Context, s *sourceFlags) (builder.Source, error
 	if err := s.check(); err != nil {
 		return builder.Source{}, err
 	}
-	if s.root != "" {
-		return builder.Source{Root: s.root, AllRoot: s.allRoot}, nil
+	if s.root != "" || len(s.tar) > 0 {
+		return builder.Source{Root: s.root, Tar: a.archives(s.tar), AllRoot: s.allRoot}, nil
 	}
 	list, err := a.closureList(ctx, s)
 	if err != nil {
@@ -207,7 +252,7 @@ func (a *app) options(ctx context.Context, f *flags, args []string) (o builder.O
 	if o.SourceDate, err = a.sourceDate(); err != nil {
 		return o, err
 	}
-	o.Output = f.output
+	o.Output, o.Exclude = f.output, f.source.exclude
 	o.Source, err = a.source(ctx, &f.source)
 	return o, err
 }
