@@ -57,19 +57,25 @@ type craftEntry struct {
 }
 
 // listing adds a directory's entries under one header, and returns where.
-func (c *craft) listing(entries ...craftEntry) (offset, size uint16) {
-	offset = uint16(len(c.dirs))
+func (c *craft) listing(entries ...craftEntry) (block uint32, offset, size uint16) {
+	at := len(c.dirs)
 	c.dirs = put(c.dirs, uint32(len(entries)-1), uint32(0), uint32(1))
 	for _, e := range entries {
 		c.dirs = put(c.dirs, e.ref.offset(), int16(0), uint16(e.typ), uint16(len(e.name)-1), []byte(e.name))
 	}
-	return offset, uint16(len(c.dirs)) - offset + 3
+	block, offset = craftPlace(at)
+	return block, offset, uint16(len(c.dirs) - at + 3)
+}
+
+// craftPlace is where byte n of a table is: a block's position and an offset.
+func craftPlace(n int) (block uint32, offset uint16) {
+	return uint32(n / metadataSize * (2 + metadataSize)), uint16(n % metadataSize)
 }
 
 // dir adds a directory with the entries.
 func (c *craft) dir(number uint32, entries ...craftEntry) inodeRef {
-	offset, size := c.listing(entries...)
-	return c.inode(typeDir, number, uint32(0), uint32(2), size, offset, uint32(1))
+	block, offset, size := c.listing(entries...)
+	return c.inode(typeDir, number, block, uint32(2), size, offset, uint32(1))
 }
 
 // rootDir adds the root directory.
@@ -83,8 +89,15 @@ func (c *craft) file(start, fragment, offset, size uint32, words ...uint32) inod
 	return c.inode(typeFile, 2, start, fragment, offset, size, words)
 }
 
-// stored is a metadata block that is not compressed.
-func stored(b []byte) []byte { return append(put(nil, uint16(len(b))|metadataRaw), b...) }
+// stored is a table in metadata blocks that are not compressed.
+func stored(b []byte) []byte {
+	block := b[:min(len(b), metadataSize)]
+	out := put(nil, uint16(len(block))|metadataRaw, block)
+	if len(b) > metadataSize {
+		out = append(out, stored(b[metadataSize:])...)
+	}
+	return out
+}
 
 // bytes puts the image together.
 func (c *craft) bytes() []byte {

@@ -28,6 +28,10 @@ press() {
 }
 press gzip -comp gzip
 press zstd -comp zstd
+press xz -comp xz -Xbcj x86,arm -Xdict-size 8K -b 8K
+press lz4 -comp lz4 -Xhc
+press lzo -comp lzo -Xcompression-level 3
+press lzma -comp lzma
 press xattr-raw -comp gzip -noI -noX -no-exports -no-fragments
 
 # A directory large enough for an index.
