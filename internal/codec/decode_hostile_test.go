@@ -82,6 +82,7 @@ func TestDecodeMemory(t *testing.T) {
 		"lzma size over the block":      {LZMA, withLZMAHeader(t, 1<<20, MaxBlock+1), errTooLong},
 		"lzma size over what there is":  {LZMA, withLZMAHeader(t, 1<<30, MaxBlock), nil},
 		"lzma size under what there is": {LZMA, withLZMAHeader(t, 1<<30, 1), nil},
+		"lzma literals of 6 MiB":        {LZMA, append([]byte{8 + 9*4}, readBlock(t, "lzma")[1:]...), ErrUnsupported},
 		"zstd window of 3.75 TiB":       {Zstd, append([]byte(zstdMagic), 0x00, 0xff, 1, 0, 0), ErrUnsupported},
 		"zstd window of 8 MiB":          {Zstd, append([]byte(zstdMagic), 0x00, 0x68, 1, 0, 0), ErrUnsupported},
 		"zstd size of 2^64-1":           {Zstd, append(append([]byte(zstdMagic), 0xe0), append(large, 1, 0, 0)...), nil},

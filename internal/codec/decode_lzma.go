@@ -27,6 +27,11 @@ func (d *lzmaDecoder) Decode(dst, src []byte) (int, error) {
 	if len(src) < lzmaHeaderSize {
 		return 0, io.ErrUnexpectedEOF
 	}
+	// liblzma's limit on literal context and position bits. Without it, the
+	// literals' probabilities alone take 6 MiB.
+	if lc, lp := src[0]%9, src[0]/9%5; lc+lp > 4 {
+		return 0, fmt.Errorf("%w: lzma with lc=%d, lp=%d", ErrUnsupported, lc, lp)
+	}
 	size := binary.LittleEndian.Uint64(src[lzmaSizeAt:])
 	if size > uint64(len(dst)) {
 		return 0, errTooLong
