@@ -5,6 +5,10 @@ import (
 	"sync"
 )
 
+// cacheOverhead is what an entry takes besides its value's cost, in bytes: a
+// hostile image has a block for each of its bytes.
+const cacheOverhead = 256
+
 // lruCache keeps the values used last, as many as their costs in bytes allow.
 // It is safe for concurrent use; the values must not be changed once added.
 type lruCache[K comparable, V any] struct {
@@ -43,6 +47,7 @@ func (c *lruCache[K, V]) get(key K) (V, bool) {
 func (c *lruCache[K, V]) add(key K, value V, cost int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	cost += cacheOverhead
 	if _, ok := c.items[key]; ok || cost > c.max {
 		return
 	}

@@ -155,11 +155,16 @@ func (c *readerContent) readAll() ([]byte, error) {
 	if c.n.size > math.MaxInt32 {
 		return nil, fmt.Errorf("%d bytes are too many for ReadFile: use Open", c.n.size)
 	}
-	// The list of sizes is read first, so that a file whose list is cut off
-	// takes no memory at all.
+	// The list of sizes is read first, so that a file whose list is cut off, or
+	// whose blocks are not all in the image, takes no memory at all.
 	if c.blocks > 0 {
-		if _, err := c.block(c.blocks - 1); err != nil {
+		last, err := c.block(c.blocks - 1)
+		if err != nil {
 			return nil, err
+		}
+		end, start := last.pos+last.stored(), c.n.start
+		if end != start && (end < start || end > c.r.sb.bytesUsed) {
+			return nil, fmt.Errorf("%w: data blocks from %d to %d, outside the image", ErrCorrupt, start, end)
 		}
 	}
 	p := make([]byte, c.n.size)
@@ -184,7 +189,9 @@ func (c *readerContent) readAll() ([]byte, error) {
 	return p, nil
 }
 
-// ReadFile returns the content of the named file, which may have up to 2 GiB.
+// ReadFile returns the content of the named file, which may have up to 2 GiB. It
+// allocates as much as the file's size, which a few bytes can say: look at it
+// with Stat, or use Open, where the image is not trusted.
 func (r *Reader) ReadFile(name string) ([]byte, error) {
 	n, err := r.resolve(name, true)
 	if err != nil {

@@ -551,7 +551,7 @@ func TestReaderSmallCaches(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.meta, r.data = newLRUCache[uint64, *readerMeta](metadataSize), newLRUCache[readerBlock, []byte](5000)
+		r.meta, r.data = newLRUCache[uint64, *readerMeta](metadataSize+cacheOverhead), newLRUCache[readerBlock, []byte](5000)
 		if err := readEverything(r.Reader, 1000, 1<<20); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -565,7 +565,7 @@ func TestReaderSmallCaches(t *testing.T) {
 }
 
 func TestLRUCache(t *testing.T) {
-	c := newLRUCache[int, string](10)
+	c := newLRUCache[int, string](3*cacheOverhead + 10)
 	for i := range 4 {
 		c.add(i, fmt.Sprint(i), 3)
 		c.get(0)
@@ -575,8 +575,8 @@ func TestLRUCache(t *testing.T) {
 			t.Errorf("%d: %q, %v", key, v, ok)
 		}
 	}
-	c.add(4, "too large", 11)
-	if _, ok := c.get(4); ok || c.used != 9 || len(c.items) != 3 {
+	c.add(4, "too large", 2*cacheOverhead+11)
+	if _, ok := c.get(4); ok || c.used != 3*cacheOverhead+9 || len(c.items) != 3 {
 		t.Errorf("%d bytes, %d items", c.used, len(c.items))
 	}
 }

@@ -12,12 +12,14 @@ type readerXattrs struct {
 	start uint64 // of the names and values
 }
 
-// What one set of extended attributes may have. A value is Linux's
-// XATTR_SIZE_MAX at most; the total keeps values stored once, and referred to
-// many times, from growing out of hand.
+// What one set of extended attributes may have. Names and values are Linux's
+// XATTR_NAME_MAX and XATTR_SIZE_MAX at most; the total, with a little for each,
+// keeps values stored once, and referred to many times, from growing out of hand.
 const (
-	readerMaxXattr  = 1 << 16
-	readerMaxXattrs = 16 << 20
+	readerMaxXattrName = 255
+	readerMaxXattr     = 1 << 16
+	readerMaxXattrs    = 4 << 20
+	readerXattrCost    = 64
 )
 
 // openXattrs reads struct squashfs_xattr_id_table. It returns where the id table
@@ -80,7 +82,7 @@ func (r *Reader) readXattrs(id uint32) (map[string][]byte, error) {
 		if _, ok := set[name]; ok {
 			return nil, fmt.Errorf("%w: xattr %q twice", ErrCorrupt, name)
 		}
-		if total += len(name) + len(value); total > readerMaxXattrs {
+		if total += len(name) + len(value) + readerXattrCost; total > readerMaxXattrs {
 			return nil, fmt.Errorf("%w: xattrs of over %d bytes", ErrCorrupt, readerMaxXattrs)
 		}
 		set[name] = value
@@ -108,7 +110,11 @@ func (x *readerXattrs) next(c *readerCursor) (string, []byte, error) {
 	if space >= len(xattrPrefixes) {
 		return "", nil, fmt.Errorf("%w: xattr of type %#x", ErrCorrupt, typ)
 	}
-	name := make([]byte, binary.LittleEndian.Uint16(b[2:])) // size
+	size := binary.LittleEndian.Uint16(b[2:]) // size
+	if size > readerMaxXattrName {
+		return "", nil, fmt.Errorf("%w: xattr name of %d bytes", ErrCorrupt, size)
+	}
+	name := make([]byte, size)
 	if err := c.read(name); err != nil {
 		return "", nil, err
 	}
