@@ -174,6 +174,10 @@ func tarDevice(h *tar.Header) (uint32, error) {
 	return minor&0xff | major<<8 | minor&^0xff<<12, nil // as encodeDev
 }
 
+// maxTarSparse is the longest file of ext4. A header alone can claim any length,
+// and every byte of a hole is read.
+const maxTarSparse = 16 << 40
+
 // setContent notes where the content of a regular file is. That of a sparse file
 // is not in one piece: archive/tar will have to read the entry again.
 func (x *tarIndexer) setContent(n *tarNode, h *tar.Header) error {
@@ -181,6 +185,9 @@ func (x *tarIndexer) setContent(n *tarNode, h *tar.Header) error {
 	sparse, err := isSparse(h)
 	if err != nil || !sparse {
 		return err
+	}
+	if h.Size > maxTarSparse {
+		return fmt.Errorf("%w: a sparse file of %d bytes", ErrTooLarge, h.Size)
 	}
 	n.sparse, n.at = true, x.scan.member
 	again, _, err := n.openSparse()

@@ -128,6 +128,10 @@ func TestTarTree(t *testing.T) {
 	setuid := regular("bin/su", "su")
 	setuid.Mode, setuid.Uid = 0o104755, 1<<32-2 // the type's bits, too, as old tars have them
 	volume := rawHeader(typeTarVolume, "a label", "00000000000")
+	// A directory of GNU tar's incremental archives, with its list of names.
+	list := make([]byte, tarBlock)
+	copy(list, "Yfile\x00\x00")
+	volume = append(append(volume, rawHeader(typeTarDirectory, "dump/", "00000000007")...), list...)
 	late := regular("later", "2")
 	late.ModTime, late.Format = time.Unix(-1, 500_000_000), tar.FormatPAX
 	got := append(volume, archiveOf(t,
@@ -156,6 +160,7 @@ dev drwxr-xr-x 0:0 0
 dev/disk Drw-rw---- 0:6 0 0x11110370
 dir drwxr-x--- 7:0 2000
 dir/`+"\xff"+` not UTF-8 -rw-r--r-- 0:0 1000 1x "b"
+dump drw-r--r-- 0:0 0
 hard urwxr-xr-x 4294967294:0 1000 2x "su"
 later -rw-r--r-- 0:0 -1 1x "2"
 link Lrwxrwxrwx 0:0 0 -> ../anywhere
@@ -282,6 +287,7 @@ func TestTarRefuses(t *testing.T) {
 		"next volume":         {join(rawHeader('M', "part", "00000000000")), "the rest of a file of another volume"},
 		"sparse, future":      {gnuSparse(t, "", map[string]string{"XYZ.sparse.major": "2"}), `in GNU's form "2"`},
 		"sparse, Solaris":     {archiveOf(t, pax(regular("s", ""), map[string]string{"SUN.holesdata": " 0 1"})), "a form of star's"},
+		"sparse, endless":     {gnuSparse(t, "0\n"+strings.Repeat("\x00", tarBlock-2), map[string]string{"XYZ.sparse.major": "1", "XYZ.sparse.minor": "0", "XYZ.sparse.realsize": "17592186044417"}), "a sparse file of 17592186044417 bytes"},
 		"xattr too long":      {archiveOf(t, pax(regular("x", ""), map[string]string{"SCHILY.xattr.user.a": strings.Repeat("x", maxXattrValue+1)})), "xattr user.a of 65537 bytes"},
 		"xattr name":          {archiveOf(t, pax(regular("x", ""), map[string]string{"SCHILY.xattr.user." + strings.Repeat("x", 255): "v"})), "xattr with a name of 260 bytes"},
 		"xattr encoding":      {archiveOf(t, pax(regular("x", ""), map[string]string{"LIBARCHIVE.xattr.user.a": "?"})), "xattr user.a: illegal base64"},
