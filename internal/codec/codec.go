@@ -1,100 +1,32 @@
 // Package codec is the one door to the compression engines.
 //
-// A [Spec] names an algorithm and a level. [NewBlock] gives a block compressor
-// for squashfs, [NewWriter] a stream compressor for the initrd, [NewDecoder] the
-// block decoder of the squashfs reader. [Engines] says which library, in which
-// version, does each; the manifest records it, since an image's bytes depend on it.
+// A [Spec] names an algorithm with its options. [NewBlock] gives a block
+// compressor for squashfs, [NewWriter] a stream compressor for the initrd,
+// [NewDecoder] the block decoder of the squashfs reader. [Engines] says which
+// library, in which version, does each; the manifest records it, since an image's
+// bytes depend on it.
+//
+// Some engines are libraries of the system, loaded when they are first wanted:
+// liblzma, libdeflate and liblz4. A build without cgo or with the tag isopress_static
+// loads none and can be linked statically. It uses the pure Go engines, as does a
+// machine without the libraries; [Warning] says what that costs.
 package codec
 
-import (
-	"errors"
-	"fmt"
-	"io"
-	"strconv"
-	"strings"
-)
-
-// Algorithm names a compression algorithm as users and squashfs tools do.
-type Algorithm string
-
-// The algorithms known here. None stores everything as it is.
-const (
-	None Algorithm = "none"
-	Gzip Algorithm = "gzip"
-	Zstd Algorithm = "zstd"
-)
-
-// Spec is an algorithm with its level. The zero value is not valid; [Parse] and
-// [Spec.Validate] fill in and check the level.
-type Spec struct {
-	Algorithm Algorithm
-	Level     int // 0 for None
-}
-
-// limits holds the levels an algorithm takes.
-type limits struct{ min, def, max int }
-
-var levels = map[Algorithm]limits{
-	None: {0, 0, 0},
-	Gzip: {1, 9, 9},
-	Zstd: {1, 19, 22},
-}
-
-// ErrUnsupported is wrapped by errors about an algorithm that is not built in.
-var ErrUnsupported = errors.New("unsupported compression")
-
-// Parse reads "zstd:19", "zstd", "gzip:9", "none" and the like.
-func Parse(s string) (Spec, error) {
-	name, level, hasLevel := strings.Cut(s, ":")
-	sp := Spec{Algorithm: Algorithm(name)}
-	lim, ok := levels[sp.Algorithm]
-	if !ok {
-		return Spec{}, fmt.Errorf("%w %q: use zstd[:1-22], gzip[:1-9] or none", ErrUnsupported, s)
-	}
-	if !hasLevel {
-		sp.Level = lim.def
-		return sp, nil
-	}
-	n, err := strconv.Atoi(level)
-	if err != nil || lim.max == 0 {
-		return Spec{}, fmt.Errorf("compression %q: bad level %q", s, level)
-	}
-	sp.Level = n
-	return sp, sp.Validate()
-}
-
-// Validate reports an unknown algorithm or a level outside its range.
-func (s Spec) Validate() error {
-	lim, ok := levels[s.Algorithm]
-	if !ok {
-		return fmt.Errorf("%w %q: use zstd[:1-22], gzip[:1-9] or none", ErrUnsupported, s.Algorithm)
-	}
-	if s.Level < lim.min || s.Level > lim.max {
-		return fmt.Errorf("%s level %d: must be %d to %d", s.Algorithm, s.Level, lim.min, lim.max)
-	}
-	return nil
-}
-
-// String is the form that [Parse] reads.
-func (s Spec) String() string {
-	if s.Algorithm == None {
-		return string(None)
-	}
-	return fmt.Sprintf("%s:%d", s.Algorithm, s.Level)
-}
+import "io"
 
 // Block compresses one block at a time, each into a stream of its own. It is
 // used by one goroutine.
 type Block interface {
 	// Compress returns src compressed, in dst's memory where it fits, or nil
-	// where the result would not be smaller than src.
+	// where the result would not be smaller than src. The result depends on src
+	// alone, not on the blocks before it.
 	Compress(dst, src []byte) ([]byte, error)
 	// Close frees what the engine holds.
 	Close()
 }
 
-// NewBlock returns a block compressor.
-func NewBlock(s Spec) (Block, error) {
+// NewBlock returns a compressor for blocks of up to blockSize bytes.
+func NewBlock(s Spec, blockSize int) (Block, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -103,6 +35,10 @@ func NewBlock(s Spec) (Block, error) {
 		return newZlibBlock(s.Level)
 	case Zstd:
 		return newZstdBlock(s.Level)
+	case XZ:
+		return newXZBlock(s, blockSize)
+	case LZ4:
+		return newLZ4Block(s.Level), nil
 	}
 	return noneBlock{}, nil
 }
@@ -116,8 +52,9 @@ type noneBlock struct{}
 func (noneBlock) Compress(_, _ []byte) ([]byte, error) { return nil, nil }
 func (noneBlock) Close()                               {}
 
-// NewWriter returns a stream compressor onto w: gzip with an empty header, or
-// one zstd frame. Closing it does not close w.
+// NewWriter returns a stream compressor onto w, in the forms that Linux unpacks
+// an initramfs from: gzip with an empty header, one zstd frame, xz with a CRC32,
+// or lz4's legacy frame. Closing it does not close w.
 func NewWriter(w io.Writer, s Spec) (io.WriteCloser, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -127,6 +64,10 @@ func NewWriter(w io.Writer, s Spec) (io.WriteCloser, error) {
 		return newGzipWriter(w, s.Level)
 	case Zstd:
 		return newZstdWriter(w, s.Level)
+	case XZ:
+		return newXZWriter(w, s)
+	case LZ4:
+		return newLZ4Writer(w, s.Level)
 	}
 	return nopCloser{w}, nil
 }
@@ -135,15 +76,36 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// Warning says what the engines of this build cannot reach of s, or "".
+// Warning says what [NewBlock]'s engines, of this build on this machine, cannot
+// reach of s, or "".
 func Warning(s Spec) string {
-	if s.Algorithm == Zstd {
+	switch s.Algorithm {
+	case Gzip:
+		return gzipWarning()
+	case LZ4:
+		return lz4Warning(s.Level)
+	}
+	return WriterWarning(s)
+}
+
+// WriterWarning is [Warning] for [NewWriter].
+func WriterWarning(s Spec) string {
+	switch s.Algorithm {
+	case Zstd:
 		return zstdWarning(s.Level)
+	case XZ:
+		return xzWarning()
 	}
 	return ""
 }
 
 // Engines names the library and version behind each algorithm, for the manifest.
+// It loads the system's libraries.
 func Engines() map[Algorithm]string {
-	return map[Algorithm]string{Gzip: moduleVersion(klauspostModule), Zstd: zstdEngine()}
+	return map[Algorithm]string{
+		Gzip: gzipEngine(),
+		Zstd: zstdEngine(),
+		XZ:   xzEngine(),
+		LZ4:  lz4Engine(),
+	}
 }

@@ -16,12 +16,12 @@ func inputs() map[string][]byte {
 // What a block compressor writes, the decoder reads back, and nothing of the
 // size of its input or more comes out.
 func TestBlocks(t *testing.T) {
-	for _, spec := range []string{"zstd:1", "zstd:3", "zstd:19", "zstd:22", "gzip:1", "gzip:9", "none"} {
+	for _, spec := range []string{"zstd:1", "zstd:3", "zstd:19", "zstd:22", "gzip:1", "gzip:9", "lz4", "lz4:hc", "lz4:hc:1", "xz", "xz:0", "xz:9:bcj=none", "xz:6:bcj=x86+arm+powerpc", "none"} {
 		s, err := Parse(spec)
 		if err != nil {
 			t.Fatal(err)
 		}
-		block, err := NewBlock(s)
+		block, err := NewBlock(s, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,12 +65,16 @@ func expand(t *testing.T, a Algorithm, name string, out, in []byte) {
 }
 
 func TestParse(t *testing.T) {
-	for in, want := range map[string]string{"zstd": "zstd:19", "zstd:22": "zstd:22", "gzip": "gzip:9", "none": "none"} {
+	for in, want := range map[string]string{"zstd": "zstd:19", "zstd:22": "zstd:22", "gzip": "gzip:9", "none": "none",
+		"xz": "xz:6", "xz:0": "xz:0", "xz:9:bcj=x86": "xz:9", "xz:bcj=none": "xz:6:bcj=none", "xz:6:dict=524288:bcj=arm64+x86": "xz:6:bcj=x86+arm64:dict=512K",
+		"xz:dict=96K": "xz:6:dict=96K", "lz4": "lz4", "lz4:hc": "lz4:hc", "lz4:hc:12": "lz4:hc", "lz4:hc:3": "lz4:hc:3"} {
 		if s, err := Parse(in); err != nil || s.String() != want {
 			t.Errorf("%s: %s, %v", in, s, err)
 		}
 	}
-	for _, in := range []string{"", "zstd:0", "zstd:23", "gzip:10", "gzip:x", "none:1", "xz", "zstd:"} {
+	for _, in := range []string{"", "zstd:0", "zstd:23", "gzip:10", "gzip:x", "none:1", "zstd:", "none:", "zstd:3:3", "lzma", "lzo",
+		"xz:10", "xz:-1", "xz:6:6", "xz:bcj=", "xz:bcj=mips", "xz:bcj=x86+", "xz:dict=4K", "xz:dict=2M", "xz:dict=80K", "xz:dict=99999999999", "xz:dict=0",
+		"zstd:3:bcj=x86", "gzip:dict=64K", "lz4:9", "lz4:hc:0", "lz4:hc:13", "lz4:hc:hc", "lz4:hc:9:9", "lz4:"} {
 		if s, err := Parse(in); err == nil {
 			t.Errorf("%q: %s", in, s)
 		}

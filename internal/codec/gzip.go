@@ -2,21 +2,40 @@ package codec
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 )
 
+func gzipEngine() string {
+	engine := moduleVersion(klauspostModule) + ", pure Go"
+	if lib, err := libdeflate(); err == nil {
+		engine = lib.name + "; initrd: " + engine
+	}
+	return engine
+}
+
+func gzipWarning() string {
+	if _, err := libdeflate(); err != nil {
+		return fmt.Sprintf("gzip: the pure Go engine is used, whose results are about 15 %% larger than libdeflate's (%v)", err)
+	}
+	return ""
+}
+
+func newZlibBlock(level int) (Block, error) {
+	if lib, err := libdeflate(); err == nil {
+		return newDeflateBlock(lib, level)
+	}
+	w, err := zlib.NewWriterLevel(nil, level)
+	return &zlibBlock{w: w}, err
+}
+
 // zlibBlock writes squashfs's "gzip" blocks, which are zlib streams.
 type zlibBlock struct {
 	w   *zlib.Writer
 	out limitedBuffer
-}
-
-func newZlibBlock(level int) (*zlibBlock, error) {
-	w, err := zlib.NewWriterLevel(nil, level)
-	return &zlibBlock{w: w}, err
 }
 
 func (b *zlibBlock) Compress(dst, src []byte) ([]byte, error) {
@@ -26,10 +45,7 @@ func (b *zlibBlock) Compress(dst, src []byte) ([]byte, error) {
 	if err == nil {
 		err = b.w.Close()
 	}
-	if errors.Is(err, errFull) {
-		return nil, nil
-	}
-	return b.out.b, err
+	return b.out.result(err)
 }
 
 func (b *zlibBlock) Close() {}
@@ -50,6 +66,14 @@ func (l *limitedBuffer) Write(p []byte) (int, error) {
 	}
 	l.b = append(l.b, p...)
 	return len(p), nil
+}
+
+// result is what was written, or nil if it was too much.
+func (l *limitedBuffer) result(err error) ([]byte, error) {
+	if errors.Is(err, errFull) {
+		return nil, nil
+	}
+	return l.b, err
 }
 
 func newGzipWriter(w io.Writer, level int) (io.WriteCloser, error) {
