@@ -59,6 +59,8 @@ func (x *tarIndexer) entry() (more bool, err error) {
 	return true, nil
 }
 
+var errNoTarEnd = errors.New("it lacks the zero bytes that end a tar archive, and may be cut off; if it is whole, append 1024 of them")
+
 // checkEnd tells the end of an archive from the end of what is left of one.
 // archive/tar takes the latter for the former, where it comes between two blocks.
 func (x *tarIndexer) checkEnd() error {
@@ -67,10 +69,13 @@ func (x *tarIndexer) checkEnd() error {
 	if n < len(block) && err != io.EOF {
 		return err
 	}
-	if n < len(block) || !isZero(block[:]) {
-		return x.damaged(io.ErrUnexpectedEOF)
+	switch {
+	case n == len(block) && isZero(block[:]):
+		return nil
+	case n == 0:
+		return x.damaged(errNoTarEnd)
 	}
-	return nil
+	return x.damaged(io.ErrUnexpectedEOF)
 }
 
 // damaged says where an archive cannot be read.

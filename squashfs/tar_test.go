@@ -325,7 +325,7 @@ func TestTarCutOff(t *testing.T) {
 			_ = show(t, tree)
 		}
 	}
-	if _, err := viewOf(b[:end]); err == nil || !strings.Contains(err.Error(), `after "z": the archive is cut off`) {
+	if _, err := viewOf(b[:end]); err == nil || !strings.Contains(err.Error(), `after "z": it lacks the zero bytes that end a tar archive`) {
 		t.Errorf("without its end: %v", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 var squashfsVerb = verb{
 	name:  "squashfs",
 	args:  "SOURCE -o OUT.squashfs [OPTIONS]",
-	about: "Press a closure or a tree into a squashfs image",
+	about: "Press a closure, a tree or tar archives into a squashfs image",
 	run:   runSquashfs,
 	flags: func(f *flags) {
 		f.addOutput()
