@@ -7,7 +7,9 @@
 // neither the number of workers, nor the clock, nor the order in which the file
 // system lists its directories reaches them.
 //
-// [NewReader] gives an image back as an [io/fs.FS].
+// [OpenReader] and [NewReader] give an image back as an [io/fs.FS]: one of any
+// compression and of any writer, which need not be trusted. The reader is Go
+// only, needs no mount and no privileges, and works on every system.
 //
 // The format is described by the kernel's fs/squashfs/squashfs_fs.h and its
 // readers; comments name the kernel file that a detail comes from.

@@ -26,7 +26,7 @@ const (
 	readerDirCache  = 4 << 20
 )
 
-// Reader reads a squashfs 4.0 image as a file system: it implements [fs.FS],
+// Reader reads a squashfs 4.0 image as a file system, on demand: it implements [fs.FS],
 // [fs.StatFS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.ReadLinkFS], and
 // [Reader.Xattrs] besides. It is safe for concurrent use.
 //
@@ -120,7 +120,9 @@ type ReadCloser struct {
 	f *os.File
 }
 
-// OpenReader opens the image in the named file or block device.
+// OpenReader opens the image in the named file or block device, to be closed
+// with [ReadCloser.Close]. An image within another file, such as an ISO 9660
+// image, is opened with [NewReader] on an [io.SectionReader].
 func OpenReader(name string) (*ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {

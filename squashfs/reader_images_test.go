@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -418,4 +419,28 @@ func TestReaderConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestReaderConcurrentImages has goroutines read one image of each compression,
+// with caches too small to help them.
+func TestReaderConcurrentImages(t *testing.T) {
+	names, err := filepath.Glob("testdata/*.squashfs")
+	if err != nil || len(names) < 6 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	for _, name := range names {
+		r := openImage(t, name).Reader
+		r.meta, r.data = newLRUCache[uint64, *readerMeta](metadataSize), newLRUCache[readerBlock, []byte](5000)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 3 {
+					if err := readEverything(r, 1000, 1<<20); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
 }

@@ -10,8 +10,8 @@ import (
 
 func FuzzGzip(f *testing.F) { fuzzDecoder(f, Gzip) }
 func FuzzZstd(f *testing.F) { fuzzDecoder(f, Zstd) }
-func FuzzXZ(f *testing.F)   { fuzzDecoder(f, "xz") }
-func FuzzLZ4(f *testing.F)  { fuzzDecoder(f, "lz4") }
+func FuzzXZ(f *testing.F)   { fuzzDecoder(f, XZ) }
+func FuzzLZ4(f *testing.F)  { fuzzDecoder(f, LZ4) }
 func FuzzLZO(f *testing.F)  { fuzzDecoder(f, LZO) }
 func FuzzLZMA(f *testing.F) { fuzzDecoder(f, LZMA) }
 

@@ -73,10 +73,10 @@ func TestDecodeMemory(t *testing.T) {
 		stored    []byte
 		want      error // nil for any
 	}{
-		"xz dictionary of 4 GiB":        {"xz", withXZDictionary(t, "xz", 40), ErrUnsupported},
-		"xz dictionary of 2 MiB":        {"xz", withXZDictionary(t, "xz", 18), ErrUnsupported},
-		"xz dictionary that is none":    {"xz", withXZDictionary(t, "xz", 41), ErrUnsupported},
-		"xz arm64, 4 GiB":               {"xz", withXZDictionary(t, "xz-arm64", 40), ErrUnsupported},
+		"xz dictionary of 4 GiB":        {XZ, withXZDictionary(t, "xz", 40), ErrUnsupported},
+		"xz dictionary of 2 MiB":        {XZ, withXZDictionary(t, "xz", 18), ErrUnsupported},
+		"xz dictionary that is none":    {XZ, withXZDictionary(t, "xz", 41), ErrUnsupported},
+		"xz arm64, 4 GiB":               {XZ, withXZDictionary(t, "xz-arm64", 40), ErrUnsupported},
 		"lzma size of 2^64-1":           {LZMA, withLZMAHeader(t, 1<<20, math.MaxUint64), errTooLong},
 		"lzma size of 2^40":             {LZMA, withLZMAHeader(t, 1<<20, 1<<40), errTooLong},
 		"lzma size over the block":      {LZMA, withLZMAHeader(t, 1<<20, MaxBlock+1), errTooLong},
@@ -89,7 +89,7 @@ func TestDecodeMemory(t *testing.T) {
 		"zstd bomb":                     {Zstd, bomb(t, Zstd, 64<<20), nil},
 		"zlib bomb":                     {Gzip, bomb(t, Gzip, 64<<20), errTooLong},
 		"lzo lengths":                   {LZO, append(append([]byte{0}, make([]byte, 1000)...), large...), nil},
-		"lz4 lengths":                   {"lz4", bytes.Repeat([]byte{0xff}, 1000), nil},
+		"lz4 lengths":                   {LZ4, bytes.Repeat([]byte{0xff}, 1000), nil},
 	} {
 		dec, err := NewDecoder(test.algorithm)
 		if err != nil {

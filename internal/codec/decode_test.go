@@ -100,7 +100,7 @@ func checkDecode(t *testing.T, name string, dec Decoder, stored, want []byte) {
 func TestDecodeFilters(t *testing.T) {
 	testenv.NeedTool(t, "xz")
 	program := ownProgram(t)
-	dec, err := NewDecoder("xz")
+	dec, err := NewDecoder(XZ)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func arm64Code() []byte {
 // TestDecodeUnsupported: streams that are in order, but not for us.
 func TestDecodeUnsupported(t *testing.T) {
 	testenv.NeedTool(t, "xz")
-	dec, err := NewDecoder("xz")
+	dec, err := NewDecoder(XZ)
 	if err != nil {
 		t.Fatal(err)
 	}

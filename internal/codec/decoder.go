@@ -38,9 +38,9 @@ func NewDecoder(a Algorithm) (Decoder, error) {
 		return &zlibDecoder{}, nil
 	case Zstd:
 		return newZstdDecoder()
-	case "xz":
+	case XZ:
 		return newXZDecoder()
-	case "lz4":
+	case LZ4:
 		return lz4Decoder{}, nil
 	case LZO:
 		return lzoDecoder{}, nil
