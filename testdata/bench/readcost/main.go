@@ -1,0 +1,164 @@
+// Command readcost counts what reading files of a squashfs image, one after the other, makes the kernel
+// expand: a block each time that it is wanted, except a fragment block that is still among the three that
+// the kernel keeps. It looks up where the files' blocks lie and expands none, so that the count is exact
+// and quick, and does not depend on the machine.
+//
+//	readcost IMAGE <LIST
+//
+// LIST has paths below the image's root, each ended by a NUL byte. The output is one line: blocks
+// expanded, how many of them fragment blocks, how many different fragment blocks, and how many bytes of
+// the image all those blocks take, each counted once.
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/isopress/isopress/squashfs"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "readcost:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if len(os.Args) != 2 {
+		return errors.New("usage: readcost IMAGE <LIST")
+	}
+	p, err := openProbe(os.Args[1])
+	if err != nil {
+		return err
+	}
+	c := counter{stored: map[block]bool{}, fragments: map[block]bool{}}
+	in := bufio.NewReader(os.Stdin)
+	for {
+		name, err := in.ReadString(0)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.file(strings.TrimSuffix(name, "\x00"), &c); err != nil {
+			return err
+		}
+	}
+	var bytes int64
+	for b := range c.stored {
+		bytes += int64(b.size)
+	}
+	fmt.Println(c.expanded, c.expandedFragments, len(c.fragments), bytes)
+	return nil
+}
+
+// block is where a block lies, and how many bytes it takes there.
+type block struct {
+	pos  int64
+	size int
+}
+
+// counter is the kernel, as far as it expands blocks.
+type counter struct {
+	expanded, expandedFragments int
+	stored, fragments           map[block]bool
+	// Kernel: squashfs_cache_get in cache.c, with CONFIG_SQUASHFS_FRAGMENT_CACHE_SIZE entries that
+	// are taken in turn.
+	cache [3]block
+	next  int
+}
+
+func (c *counter) data(b block) {
+	c.expanded++
+	c.stored[b] = true
+}
+
+func (c *counter) fragment(b block) {
+	c.fragments[b] = true
+	if slices.Contains(c.cache[:], b) {
+		return
+	}
+	c.cache[c.next] = b
+	c.next = (c.next + 1) % len(c.cache)
+	c.expandedFragments++
+	c.data(b)
+}
+
+// probe is an image whose blocks of content cannot be read: the error tells where one lies.
+type probe struct {
+	*os.File
+	r       *squashfs.Reader
+	content int64 // end of the blocks of content; 0: not yet known
+	seen    block
+}
+
+var errSeen = errors.New("a block of content")
+
+func openProbe(image string) (*probe, error) {
+	f, err := os.Open(image)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	p := &probe{File: f}
+	if p.r, err = squashfs.NewReader(p, info.Size()); err != nil {
+		return nil, err
+	}
+	var table [8]byte // inode_table_start
+	if _, err := f.ReadAt(table[:], 64); err != nil {
+		return nil, err
+	}
+	p.content = int64(binary.LittleEndian.Uint64(table[:]))
+	return p, nil
+}
+
+func (p *probe) ReadAt(b []byte, off int64) (int, error) {
+	if off < p.content {
+		p.seen = block{off, len(b)}
+		return 0, errSeen
+	}
+	return p.File.ReadAt(b, off)
+}
+
+// file counts the blocks of one file.
+func (p *probe) file(name string, c *counter) error {
+	f, err := p.r.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	size := int64(p.r.Superblock().BlockSize)
+	var last block
+	for off := int64(0); off < info.Size(); off += size {
+		_, err := f.(io.ReaderAt).ReadAt(make([]byte, 1), off)
+		switch {
+		case err == nil: // a hole
+			continue
+		case !errors.Is(err, errSeen):
+			return err
+		}
+		// What is left of a file lies in a fragment block, unless its writer put it behind the rest.
+		if info.Size()-off < size && (off == 0 || p.seen.pos != last.pos+int64(last.size)) {
+			c.fragment(p.seen)
+		} else {
+			c.data(p.seen)
+		}
+		last = p.seen
+	}
+	return nil
+}
