@@ -247,7 +247,7 @@ func (o *Options) manifest() *Manifest {
 	if size == 0 {
 		size = squashfs.DefaultBlockSize
 	}
-	m := &Manifest{Format: 1, Builder: ThisBuilder(), Options: ManifestOptions{
+	m := &Manifest{Format: 1, Builder: builderOf(codec.Engine, o.Compression.String()), Options: ManifestOptions{
 		Compression: o.Compression.String(), BlockSize: size, AllRoot: o.Source.AllRoot,
 		Exclude: o.Exclude,
 	}}

@@ -103,14 +103,16 @@ func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
 		return nil, errors.New("nothing to pack: give --init, --kernel-modules or --add")
 	}
 	if spec, err := codec.Parse(o.Compression); err == nil {
-		warnEngine(spec, o.Warn)
+		if msg := codec.WriterWarning(spec); msg != "" && o.Warn != nil {
+			o.Warn(msg)
+		}
 	}
 	a, modules, err := o.archive()
 	if err != nil {
 		return nil, err
 	}
 	res := &InitrdResult{
-		Output: o.Output, KernelVersion: modules.Version, Modules: modules.Added, Builder: ThisBuilder(),
+		Output: o.Output, KernelVersion: modules.Version, Modules: modules.Added, Builder: builderOf(codec.WriterEngine, o.Compression),
 	}
 	return res, writeOutput(o.Output, func(out *output) error {
 		h, file := sha256.New(), io.NewOffsetWriter(out, 0)

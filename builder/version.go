@@ -16,11 +16,20 @@ type Builder struct {
 	Engines map[string]string `json:"engines"` // library and version, by algorithm
 }
 
-// ThisBuilder is the running program.
+// ThisBuilder is the running program with all engines that it has here.
 func ThisBuilder() Builder {
-	b := Builder{Version: Version, Go: runtime.Version(), Engines: map[string]string{}}
-	for algorithm, engine := range codec.Engines() {
-		b.Engines[string(algorithm)] = engine
+	return Builder{Version: Version, Go: runtime.Version(), Engines: codec.Engines()}
+}
+
+// builderOf is the running program with the engine that the compression calls
+// for, [codec.Engine] or [codec.WriterEngine]. Others are left out, since the
+// system's libraries differ between machines on which the bytes do not; zstd's,
+// which is part of the program, stands for the initrd of an ISO.
+func builderOf(engine func(codec.Spec) string, compression string) Builder {
+	zstd := codec.Spec{Algorithm: codec.Zstd}
+	b := Builder{Version: Version, Go: runtime.Version(), Engines: map[string]string{string(zstd.Algorithm): engine(zstd)}}
+	if spec, err := codec.Parse(compression); err == nil && spec.Algorithm != codec.None {
+		b.Engines[string(spec.Algorithm)] = engine(spec)
 	}
 	return b
 }

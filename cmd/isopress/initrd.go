@@ -34,7 +34,7 @@ func (f *flags) addInitrd() {
 	f.set.StringSliceVar(&i.names, "module", nil, "`NAME` of a module to take with what it depends on, may be repeated (default: what finds and mounts an ISO)")
 	f.set.StringVar(&i.init, "init", "", "`FILE` that becomes /init (default: isopress-init beside isopress; none: leave it out)")
 	f.set.StringArrayVar(&i.add, "add", nil, "`SRC:DST`, a file or tree to add, may be repeated")
-	f.set.StringVar(&i.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, gzip:1 to 9, or none")
+	f.set.StringVar(&i.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, xz:0 to 9, gzip:1 to 9, lz4, lz4:hc, or none")
 }
 
 func runInitrd(ctx context.Context, a *app, f *flags, args []string) error {

@@ -232,7 +232,7 @@ type packFlags struct {
 }
 
 func (f *flags) addPack() {
-	f.set.StringVar(&f.pack.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, gzip:1 to 9, or none")
+	f.set.StringVar(&f.pack.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, xz:0 to 9 (also xz:6:bcj=arm64+x86:dict=512K), gzip:1 to 9, lz4, lz4:hc, or none")
 	f.set.StringVar(&f.pack.blockSize, "block-size", "1M", "squashfs block `SIZE`, 4K to 1M")
 	f.set.StringVar(&f.pack.memory, "memory", "256M", "bound on the memory of blocks in flight, a `SIZE`")
 }

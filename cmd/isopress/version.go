@@ -21,8 +21,8 @@ var versionVerb = verb{
 			return a.printJSON(b)
 		}
 		fmt.Fprintf(a.stdout, "isopress %s (%s)\n", b.Version, b.Go)
-		for _, algorithm := range slices.Sorted(maps.Keys(b.Engines)) {
-			fmt.Fprintf(a.stdout, "  %-5s %s\n", algorithm, b.Engines[algorithm])
+		for _, use := range slices.Sorted(maps.Keys(b.Engines)) {
+			fmt.Fprintf(a.stdout, "  %-11s %s\n", use, b.Engines[use])
 		}
 		return nil
 	},

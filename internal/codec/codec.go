@@ -2,8 +2,8 @@
 //
 // A [Spec] names an algorithm with its options. [NewBlock] gives a block
 // compressor for squashfs, [NewWriter] a stream compressor for the initrd,
-// [NewDecoder] the block decoder of the squashfs reader. [Engines] says which
-// library, in which version, does each; the manifest records it, since an image's
+// [NewDecoder] the block decoder of the squashfs reader. [Engine] says which
+// library, in which version, does it; the manifest records it, since an image's
 // bytes depend on it.
 //
 // Some engines are libraries of the system, loaded when they are first wanted:
@@ -99,13 +99,47 @@ func WriterWarning(s Spec) string {
 	return ""
 }
 
-// Engines names the library and version behind each algorithm, for the manifest.
-// It loads the system's libraries.
-func Engines() map[Algorithm]string {
-	return map[Algorithm]string{
-		Gzip: gzipEngine(),
-		Zstd: zstdEngine(),
-		XZ:   xzEngine(),
-		LZ4:  lz4Engine(),
+// Engine names the library and version with which [NewBlock] compresses, "" for
+// None. The bytes depend on it.
+func Engine(s Spec) string {
+	switch s.Algorithm {
+	case Gzip:
+		if lib, err := libdeflate(); err == nil {
+			return lib.name
+		}
+	case LZ4:
+		if lib, err := liblz4(); err == nil && s.Level > 0 {
+			return "liblz4 " + lib.version()
+		}
+	}
+	return WriterEngine(s)
+}
+
+// WriterEngine is [Engine] for [NewWriter].
+func WriterEngine(s Spec) string {
+	switch s.Algorithm {
+	case Gzip:
+		return moduleVersion(klauspostModule) + ", pure Go"
+	case Zstd:
+		return zstdEngine()
+	case XZ:
+		return xzEngine()
+	case LZ4:
+		return moduleVersion(lz4Module) + ", pure Go"
+	}
+	return ""
+}
+
+// Engines names the engines of this build on this machine, by what they are used
+// for. It loads the system's libraries.
+func Engines() map[string]string {
+	gzip, hc := Spec{Algorithm: Gzip}, Spec{Algorithm: LZ4, Level: lz4hc}
+	return map[string]string{
+		"gzip":        Engine(gzip),
+		"gzip initrd": WriterEngine(gzip),
+		"lz4":         Engine(Spec{Algorithm: LZ4}),
+		"lz4:hc":      Engine(hc),
+		"xz":          xzEngine(),
+		"zstd":        zstdEngine(),
 	}
 }

@@ -9,14 +9,6 @@ import (
 	"github.com/klauspost/compress/zlib"
 )
 
-func gzipEngine() string {
-	engine := moduleVersion(klauspostModule) + ", pure Go"
-	if lib, err := libdeflate(); err == nil {
-		engine = lib.name + "; initrd: " + engine
-	}
-	return engine
-}
-
 func gzipWarning() string {
 	if _, err := libdeflate(); err != nil {
 		return fmt.Sprintf("gzip: the pure Go engine is used, whose results are about 15 %% larger than libdeflate's (%v)", err)

@@ -46,20 +46,12 @@ var liblz4 = sync.OnceValues(func() (*lz4Functions, error) {
 	return l, nil
 })
 
-func lz4Engine() string {
-	engine := moduleVersion(lz4Module) + ", pure Go"
-	if lib, err := liblz4(); err == nil {
-		engine += "; hc: liblz4 " + lib.version()
-	}
-	return engine
-}
-
 func lz4Warning(level int) string {
-	if _, err := liblz4(); level == 0 || err == nil {
+	_, err := liblz4()
+	if level == 0 || err == nil {
 		return ""
-	} else {
-		return fmt.Sprintf("lz4:hc: the pure Go engine is used, whose results are 5 %% larger than liblz4's (%v)", err)
 	}
+	return fmt.Sprintf("lz4:hc: the pure Go engine is used, whose results are 5 %% larger than liblz4's (%v)", err)
 }
 
 func newLZ4Block(level int) Block {
