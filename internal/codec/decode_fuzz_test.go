@@ -10,10 +10,16 @@ import (
 
 func FuzzGzip(f *testing.F) { fuzzDecoder(f, Gzip) }
 func FuzzZstd(f *testing.F) { fuzzDecoder(f, Zstd) }
-func FuzzXZ(f *testing.F)   { fuzzDecoder(f, XZ) }
 func FuzzLZ4(f *testing.F)  { fuzzDecoder(f, LZ4) }
 func FuzzLZO(f *testing.F)  { fuzzDecoder(f, LZO) }
 func FuzzLZMA(f *testing.F) { fuzzDecoder(f, LZMA) }
+
+func FuzzXZ(f *testing.F) {
+	for _, name := range []string{"riscv", "riscv-start"} {
+		f.Add(readFile(f, "testdata/blocks/"+name+".xz"), uint16(12_000))
+	}
+	fuzzDecoder(f, XZ)
+}
 
 // fuzzMemory is what decoding a small block may allocate in all, in bytes: a few
 // blocks' worth.

@@ -15,7 +15,12 @@ import (
 
 func readBlock(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile("testdata/blocks/" + name + ".block")
+	return readFile(t, "testdata/blocks/"+name+".block")
+}
+
+func readFile(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
