@@ -20,12 +20,11 @@ type readerListing struct {
 	block uint32 // of the header: the inodes' metadata block
 	base  uint32 // of the header: the number that the inodes' are relative to
 	name  []byte // of the last entry
-	prev  []byte
 }
 
-// readerEntry is a directory entry; its name is valid until the next one is read.
+// readerEntry is a directory entry.
 type readerEntry struct {
-	name []byte
+	name []byte // not to be changed: it may lie in a cached block
 	typ  inodeType
 	ref  inodeRef
 	pos  uint32 // where in the listing
@@ -47,14 +46,24 @@ func (r *Reader) listing(dir *readerInode, m *readerMark) readerListing {
 	return l
 }
 
-// read is c.read of bytes that the listing must still have.
-func (l *readerListing) read(p []byte) error {
-	if uint32(len(p)) > l.left {
-		return fmt.Errorf("%w: directory listing ends within an entry", ErrCorrupt)
+// take returns the next n bytes, which the listing must still have. They are not
+// to be changed: unless they go over the end of a metadata block, they lie in it.
+func (l *readerListing) take(n int) ([]byte, error) {
+	if uint32(n) > l.left {
+		return nil, fmt.Errorf("%w: directory listing ends within an entry", ErrCorrupt)
 	}
-	l.pos += uint32(len(p))
-	l.left -= uint32(len(p))
-	return l.c.read(p)
+	l.pos += uint32(n)
+	l.left -= uint32(n)
+	rest, err := l.c.peek()
+	if err != nil {
+		return nil, err
+	}
+	if n <= len(rest) {
+		l.c.off += n
+		return rest[:n:n], nil
+	}
+	b := make([]byte, n)
+	return b, l.c.read(b)
 }
 
 // next returns the next entry, or io.EOF.
@@ -73,8 +82,8 @@ func (l *readerListing) next() (readerEntry, error) {
 
 // header reads struct squashfs_dir_header.
 func (l *readerListing) header() error {
-	var b [12]byte
-	if err := l.read(b[:]); err != nil {
+	b, err := l.take(12)
+	if err != nil {
 		return err
 	}
 	l.count = binary.LittleEndian.Uint32(b[:])  // count, less one
@@ -91,8 +100,8 @@ func (l *readerListing) header() error {
 // inode has its own.
 func (l *readerListing) entry() (readerEntry, error) {
 	e := readerEntry{pos: l.pos}
-	var b [8]byte
-	if err := l.read(b[:]); err != nil {
+	b, err := l.take(8)
+	if err != nil {
 		return e, err
 	}
 	e.ref = makeRef(l.block, binary.LittleEndian.Uint16(b[:])) // offset
@@ -101,30 +110,21 @@ func (l *readerListing) entry() (readerEntry, error) {
 	if e.typ < typeDir || e.typ > typeSocket || size > maxNameLen {
 		return e, fmt.Errorf("%w: directory entry of type %d with a name of %d bytes", ErrCorrupt, e.typ, size)
 	}
-	l.prev, l.name = l.name, l.prev
-	if cap(l.name) < size {
-		l.name = make([]byte, maxNameLen)
-	}
-	l.name = l.name[:size]
-	if err := l.read(l.name); err != nil {
+	if e.name, err = l.take(size); err != nil {
 		return e, err
 	}
-	e.name = l.name
-	return e, l.checkName()
+	if !readerValidName(e.name) {
+		return e, fmt.Errorf("%w: name %q in a directory", ErrCorrupt, e.name)
+	}
+	// The kernel searches directories relying on the order (fs/squashfs/namei.c).
+	if bytes.Compare(l.name, e.name) >= 0 {
+		return e, fmt.Errorf("%w: name %q after %q in a directory", ErrCorrupt, e.name, l.name)
+	}
+	l.name = e.name
+	return e, nil
 }
 
-// checkName: names are path elements, in strictly ascending order. The kernel
-// searches directories relying on the order (fs/squashfs/namei.c).
-func (l *readerListing) checkName() error {
-	if !readerValidName(l.name) {
-		return fmt.Errorf("%w: name %q in a directory", ErrCorrupt, l.name)
-	}
-	if bytes.Compare(l.prev, l.name) >= 0 {
-		return fmt.Errorf("%w: name %q after %q in a directory", ErrCorrupt, l.name, l.prev)
-	}
-	return nil
-}
-
+// readerValidName: names are path elements.
 func readerValidName(name []byte) bool {
 	return len(name) > 0 && bytes.IndexByte(name, '/') < 0 && bytes.IndexByte(name, 0) < 0 &&
 		string(name) != "." && string(name) != ".."
