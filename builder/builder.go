@@ -44,6 +44,7 @@ type Options struct {
 
 	Compression squashfs.Compression
 	BlockSize   int // bytes; 0 is the squashfs package's default
+	Order       squashfs.Order
 	Workers     int
 	Memory      int64 // bytes
 	// SourceDate dates the image, and is the latest date that a file keeps. The
@@ -156,6 +157,7 @@ func (o *Options) squashfsOptions() squashfs.Options {
 	return squashfs.Options{
 		Compression: o.Compression,
 		BlockSize:   o.BlockSize,
+		Order:       o.Order,
 		ModTime:     o.SourceDate,
 		MaxModTime:  o.SourceDate,
 		AllRoot:     o.Source.AllRoot,
@@ -247,8 +249,12 @@ func (o *Options) manifest() *Manifest {
 	if size == 0 {
 		size = squashfs.DefaultBlockSize
 	}
+	order := o.Order
+	if order == squashfs.OrderDefault {
+		order = o.Compression.DefaultOrder()
+	}
 	m := &Manifest{Format: 1, Builder: builderOf(codec.Engine, o.Compression.String()), Options: ManifestOptions{
-		Compression: o.Compression.String(), BlockSize: size, AllRoot: o.Source.AllRoot,
+		Compression: o.Compression.String(), BlockSize: size, Order: order.String(), AllRoot: o.Source.AllRoot,
 		Exclude: o.Exclude,
 	}}
 	if !o.SourceDate.IsZero() {

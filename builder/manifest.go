@@ -27,6 +27,7 @@ const ManifestFile = "isopress.json"
 type ManifestOptions struct {
 	Compression     string   `json:"compression"`
 	BlockSize       int      `json:"block_size"`
+	Order           string   `json:"order"`
 	SourceDateEpoch *int64   `json:"source_date_epoch,omitempty"`
 	AllRoot         bool     `json:"all_root,omitempty"`
 	Exclude         []string `json:"exclude,omitempty"`

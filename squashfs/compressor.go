@@ -114,3 +114,15 @@ func (c Compression) options(blockSize int) (b []byte) {
 	}
 	return b
 }
+
+// DefaultOrder is what [OrderDefault] stands for: with a compression that is
+// chosen for speed, a reader's time counts for more than size.
+func (c Compression) DefaultOrder() Order {
+	c = c.withDefault()
+	switch {
+	case c.spec.Algorithm == codec.LZ4, c.spec.Algorithm == codec.None,
+		c.spec.Algorithm == codec.Zstd && c.spec.Level < 3:
+		return OrderDirectory
+	}
+	return OrderSimilar
+}

@@ -40,9 +40,7 @@ type inode struct {
 	name    string  // first name
 	entries []entry // of a directory, sorted by name
 
-	size    int64    // of a regular file, in bytes
-	digests []digest // of a regular file's blocks, the tail included
-	content *content // where the plan put them
+	content *content // of a regular file; the plan lets equal ones share it
 
 	ref     inodeRef // once written
 	written bool
@@ -195,9 +193,9 @@ func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys sysAttr) (er
 	}
 	switch n.kind {
 	case typeFile:
-		n.size = info.Size()
-		if n.size < 0 || n.size/int64(x.opts.BlockSize) > math.MaxInt32 {
-			return fmt.Errorf("%w: size of %d bytes in blocks of %d", ErrTooLarge, n.size, x.opts.BlockSize)
+		n.content = &content{source: n, size: info.Size()}
+		if n.content.size < 0 || n.content.size/int64(x.opts.BlockSize) > math.MaxInt32 {
+			return fmt.Errorf("%w: size of %d bytes in blocks of %d", ErrTooLarge, n.content.size, x.opts.BlockSize)
 		}
 		x.files = append(x.files, n)
 	case typeSymlink:
@@ -316,7 +314,7 @@ func kindOf(m fs.FileMode) (inodeType, error) {
 func (x *indexer) hash() error {
 	var total, done atomic.Int64
 	for _, f := range x.files {
-		total.Add(f.size)
+		total.Add(f.content.size)
 	}
 	next := make(chan *inode)
 	g, ctx := errgroup.WithContext(x.ctx)
@@ -333,7 +331,7 @@ func (x *indexer) hash() error {
 	})
 	for range x.opts.Workers {
 		g.Go(func() error {
-			h := hasher{ctx: ctx, fsys: x.fsys, buf: make([]byte, x.opts.BlockSize), advance: func(n int) {
+			h := hasher{ctx: ctx, fsys: x.fsys, similar: x.opts.Order == OrderSimilar && !x.opts.NoFragments, buf: make([]byte, x.opts.BlockSize), advance: func(n int) {
 				x.report.progress(Progress{Stage: StageHash, Done: done.Add(int64(n)), Total: total.Load()})
 			}}
 			for f := range next {
@@ -349,6 +347,8 @@ func (x *indexer) hash() error {
 
 // hasher reads one file after the other.
 type hasher struct {
+	sketcher
+	similar bool // make sketches of tails
 	ctx     context.Context
 	fsys    fs.FS
 	buf     []byte
@@ -362,9 +362,10 @@ func (h *hasher) hash(n *inode) error {
 	}
 	defer f.Close() // read only: nothing is lost with its error
 	// The size is not believed before the file has shown it.
-	blocks := n.size/int64(len(h.buf)) + 1
-	n.digests = make([]digest, 0, min(blocks, 1024))
-	for left := n.size; left > 0; {
+	c := n.content
+	blocks := (c.size + int64(len(h.buf)) - 1) / int64(len(h.buf))
+	c.digests = make([]digest, 0, min(blocks, 1024))
+	for left := c.size; left > 0; {
 		if err := h.ctx.Err(); err != nil {
 			return err
 		}
@@ -372,7 +373,11 @@ func (h *hasher) hash(n *inode) error {
 		if err := readFull(f, b); err != nil {
 			return n.fail(err)
 		}
-		n.digests = append(n.digests, digestOf(b))
+		c.digests = append(c.digests, digestOf(b))
+		if h.similar && len(b) < len(h.buf) {
+			s := h.sketch(b)
+			c.sketch = &s
+		}
 		left -= int64(len(b))
 		h.advance(len(b))
 	}

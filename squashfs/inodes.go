@@ -14,6 +14,7 @@ type treeWriter struct {
 	inodes *metadataWriter
 	dirs   *metadataWriter
 	ids    *idTable
+	tails  []fragment
 	export []inodeRef // by inode number - 1
 	total  uint32     // number of inodes
 }
@@ -96,7 +97,7 @@ func (t *treeWriter) body(n *inode) (inodeType, []byte, error) {
 	var b []byte
 	switch n.kind {
 	case typeFile:
-		return fileBody(n)
+		return t.fileBody(n)
 	case typeDir:
 		return t.dirBody(n)
 	case typeSymlink:
@@ -115,21 +116,25 @@ func (t *treeWriter) body(n *inode) (inodeType, []byte, error) {
 	return kind, b, nil
 }
 
-func fileBody(n *inode) (inodeType, []byte, error) {
+func (t *treeWriter) fileBody(n *inode) (inodeType, []byte, error) {
 	le := binary.LittleEndian
 	c := n.content
 	frag := fragment{block: invalidFragment}
-	if c.hasTail {
-		frag = c.tail
+	if c.tail != noTail {
+		frag = t.tails[c.tail]
+	}
+	at := c.blocks
+	if at == nil {
+		at = &blocks{}
 	}
 	var b []byte
 	kind := typeFile
-	if n.nlink > 1 || n.xattr != invalidXattr || c.sparse > 0 || c.start > math.MaxUint32 || c.size > math.MaxUint32 {
+	if n.nlink > 1 || n.xattr != invalidXattr || at.sparse > 0 || at.start > math.MaxUint32 || c.size > math.MaxUint32 {
 		kind += extended
 		// The kernel takes sparse off the size for st_blocks
 		// (fs/squashfs/inode.c); mksquashfs keeps it below the size, too.
-		sparse := min(c.sparse, uint64(max(c.size-1, 0)))
-		b = le.AppendUint64(b, c.start)        // start_block
+		sparse := min(at.sparse, uint64(max(c.size-1, 0)))
+		b = le.AppendUint64(b, at.start)        // start_block
 		b = le.AppendUint64(b, uint64(c.size)) // file_size
 		b = le.AppendUint64(b, sparse)         // sparse
 		b = le.AppendUint32(b, n.nlink)        // nlink
@@ -137,12 +142,12 @@ func fileBody(n *inode) (inodeType, []byte, error) {
 		b = le.AppendUint32(b, frag.offset)    // offset
 		b = le.AppendUint32(b, n.xattr)        // xattr
 	} else {
-		b = le.AppendUint32(b, uint32(c.start)) // start_block
+		b = le.AppendUint32(b, uint32(at.start)) // start_block
 		b = le.AppendUint32(b, frag.block)      // fragment
 		b = le.AppendUint32(b, frag.offset)     // offset
 		b = le.AppendUint32(b, uint32(c.size))  // file_size
 	}
-	for _, size := range c.blocks {
+	for _, size := range at.sizes {
 		b = le.AppendUint32(b, size) // block_list
 	}
 	return kind, b, nil

@@ -26,6 +26,9 @@ type Options struct {
 	// BlockSize in bytes: a power of two from [MinBlockSize] to [MaxBlockSize].
 	// 0 means [DefaultBlockSize].
 	BlockSize int
+	// Order says which small files and tails lie together; the zero value is
+	// [OrderDefault].
+	Order Order
 	// NoFragments keeps small files and the tails of large ones in blocks of
 	// their own rather than packed together.
 	NoFragments bool
@@ -61,6 +64,40 @@ type Options struct {
 	Warn func(path, msg string)
 }
 
+// Order says which small files and tails of large files share a fragment block.
+type Order int
+
+const (
+	// OrderDefault is OrderSimilar, and OrderDirectory for the fast compressions:
+	// lz4, none, and zstd below level 3.
+	OrderDefault Order = iota
+	// OrderSimilar lets those that are alike lie together, where the first of them
+	// would. The image is smaller; a reader of a directory may need more blocks.
+	OrderSimilar
+	// OrderDirectory keeps the order of directories and names.
+	OrderDirectory
+)
+
+var orders = map[string]Order{"similar": OrderSimilar, "directory": OrderDirectory}
+
+// ParseOrder reads "similar" or "directory".
+func ParseOrder(s string) (Order, error) {
+	if o, ok := orders[s]; ok {
+		return o, nil
+	}
+	return 0, fmt.Errorf("squashfs: order %q: use similar or directory", s)
+}
+
+// String is the form that [ParseOrder] reads, or "default".
+func (o Order) String() string {
+	for s, order := range orders {
+		if o == order {
+			return s
+		}
+	}
+	return "default"
+}
+
 // Stage is a phase of writing an image.
 type Stage int
 
@@ -81,11 +118,20 @@ type Progress struct {
 // withDefaults returns a copy with the zero values filled in, or what is wrong.
 func (o Options) withDefaults() (Options, error) {
 	o.Compression = o.Compression.withDefault()
+	if o.Order == OrderDefault {
+		o.Order = o.Compression.DefaultOrder()
+	}
+	if o.Order < OrderDefault || o.Order > OrderDirectory {
+		return o, fmt.Errorf("squashfs: order %d: must be OrderSimilar or OrderDirectory", o.Order)
+	}
 	if o.BlockSize == 0 {
 		o.BlockSize = DefaultBlockSize
 	}
 	if o.BlockSize < MinBlockSize || o.BlockSize > MaxBlockSize || bits.OnesCount(uint(o.BlockSize)) != 1 {
 		return o, fmt.Errorf("squashfs: block size %d: must be a power of two from 4 KiB to 1 MiB", o.BlockSize)
+	}
+	if err := o.Compression.check(o.BlockSize); err != nil {
+		return o, err
 	}
 	if o.Workers == 0 {
 		o.Workers = runtime.GOMAXPROCS(0)

@@ -47,14 +47,15 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	if err := l.writeBlocks(ctx); err != nil {
 		return nil, err
 	}
+	p.placeUnwritten()
 	block, err := p.opts.newBlock()
 	if err != nil {
 		return nil, err
 	}
 	defer block.Close()
 	e := &tableWriter{w: w, pos: l.pos, block: block}
-	sb := p.superblock(uint32(len(l.tails)))
-	if err := p.writeTables(e, sb, l.tails); err != nil {
+	sb := p.superblock(uint32(len(l.fragments)))
+	if err := p.writeTables(e, sb, l.fragments); err != nil {
 		return nil, err
 	}
 	sb.bytesUsed = e.pos
@@ -68,6 +69,27 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 		DataBytes: int64(l.pos) - superblockSize - int64(len(options)),
 		RawBlocks: l.rawed,
 	}, nil
+}
+
+// placeUnwritten tells the blocks that are not written themselves where they lie.
+func (p *Plan) placeUnwritten() {
+	for _, c := range p.contents {
+		b := c.blocks
+		if b == nil {
+			continue
+		}
+		if b.stored == 0 {
+			b.sizes = make([]uint32, len(b.digests))
+		}
+		if b.base == nil {
+			continue
+		}
+		b.start = b.base.start
+		for _, size := range b.base.sizes[:b.at] {
+			b.start += uint64(size & blockSizeMask)
+		}
+		b.sizes = b.base.sizes[b.at : b.at+len(b.digests)]
+	}
 }
 
 func (p *Plan) superblock(fragments uint32) *superblock {
@@ -90,8 +112,8 @@ func (p *Plan) superblock(fragments uint32) *superblock {
 
 // writeTables appends the tables in the order that the kernel's checks ask for
 // (fs/squashfs/super.c): each must end where the next one starts.
-func (p *Plan) writeTables(e *tableWriter, sb *superblock, tails []blockAt) (err error) {
-	t := &treeWriter{inodes: e.metadata(), dirs: e.metadata(), ids: &p.ids, export: make([]inodeRef, p.inodes), total: p.inodes}
+func (p *Plan) writeTables(e *tableWriter, sb *superblock, fragments []blockAt) (err error) {
+	t := &treeWriter{inodes: e.metadata(), dirs: e.metadata(), ids: &p.ids, tails: p.tails, export: make([]inodeRef, p.inodes), total: p.inodes}
 	if sb.root, err = t.tree(p.root); err != nil {
 		return err
 	}
@@ -103,7 +125,7 @@ func (p *Plan) writeTables(e *tableWriter, sb *superblock, tails []blockAt) (err
 	if err := e.raw(t.dirs.out); err != nil {
 		return err
 	}
-	if sb.fragTable, err = e.indexed(encodeFragments(tails)); err != nil {
+	if sb.fragTable, err = e.indexed(encodeFragments(fragments)); err != nil {
 		return err
 	}
 	if !p.opts.NoExport {
@@ -119,10 +141,10 @@ func (p *Plan) writeTables(e *tableWriter, sb *superblock, tails []blockAt) (err
 	return err
 }
 
-func encodeFragments(tails []blockAt) []byte {
+func encodeFragments(fragments []blockAt) []byte {
 	le := binary.LittleEndian
 	var b []byte
-	for _, t := range tails {
+	for _, t := range fragments {
 		b = le.AppendUint64(b, t.start) // start_block
 		b = le.AppendUint32(b, t.size)  // size
 		b = le.AppendUint32(b, 0)       // unused

@@ -228,12 +228,14 @@ func nixStore(ctx context.Context, storeRoot string, args ...string) ([]byte, er
 type packFlags struct {
 	compression string
 	blockSize   string
+	order       string
 	memory      string
 }
 
 func (f *flags) addPack() {
 	f.set.StringVar(&f.pack.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, xz:0 to 9 (also xz:6:bcj=arm64+x86:dict=512K), gzip:1 to 9, lz4, lz4:hc, or none")
 	f.set.StringVar(&f.pack.blockSize, "block-size", "1M", "squashfs block `SIZE`, 4K to 1M")
+	f.set.StringVar(&f.pack.order, "order", "", "`ORDER` of small files in blocks: similar ones together (smaller), or directory (quicker to read); default: similar, and directory for lz4, none and zstd:1 and 2")
 	f.set.StringVar(&f.pack.memory, "memory", "256M", "bound on the memory of blocks in flight, a `SIZE`")
 }
 
@@ -269,6 +271,11 @@ func (f *flags) setPack(o *builder.Options) (err error) {
 		return usagef("--block-size %s: must be a power of two from 4K to 1M", f.pack.blockSize)
 	}
 	o.BlockSize = int(size)
+	if f.pack.order != "" {
+		if o.Order, err = squashfs.ParseOrder(f.pack.order); err != nil {
+			return usagef("--order %q: must be similar or directory", f.pack.order)
+		}
+	}
 	if o.Memory, err = parseSize(f.pack.memory); err != nil || o.Memory == 0 {
 		return usagef("--memory %q: must be a size such as 256M", f.pack.memory)
 	}

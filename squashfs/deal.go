@@ -1,0 +1,170 @@
+package squashfs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"sync/atomic"
+)
+
+// deal sends all blocks of the plan to the workers, in its order.
+func (l *pipeline) deal(ctx context.Context) error {
+	for i := range l.plan.runs {
+		run := &l.plan.runs[i]
+		var err error
+		if run.parts == nil {
+			err = l.dealContent(ctx, run.first)
+		} else {
+			err = l.dealFragment(ctx, run)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *pipeline) dealFragment(ctx context.Context, run *run) error {
+	j, err := l.take(ctx)
+	if err != nil {
+		return err
+	}
+	j.parts = append(j.parts, run.parts...)
+	l.send(j)
+	return nil
+}
+
+// dealContent sends the blocks of a content that are not zero. The workers read
+// them, several at a time, where the file can be read anywhere; else they are
+// read here, one after the other.
+func (l *pipeline) dealContent(ctx context.Context, c *content) error {
+	c.blocks.sizes = make([]uint32, len(c.blocks.digests))
+	f, err := openRegular(l.plan.fsys, c.source.path())
+	if err != nil {
+		return c.source.fail(err)
+	}
+	shared := &sharedFile{File: f}
+	shared.users.Store(1)
+	defer shared.release()
+	_, anywhere := f.(io.ReaderAt)
+	pos := int64(0)
+	for i, d := range c.blocks.digests {
+		if d == (digest{}) {
+			continue
+		}
+		j, err := l.take(ctx)
+		if err != nil {
+			return err
+		}
+		j.content = c
+		p := part{c, i}
+		j.parts = append(j.parts, p)
+		if anywhere {
+			shared.users.Add(1)
+			j.file = shared
+		} else {
+			j.n = l.plan.partLen(p)
+			offset := l.plan.partOffset(p)
+			if err := readForward(f, pos, offset, j.raw[:j.n], offset+int64(j.n) == c.size); err != nil {
+				return c.source.fail(err)
+			}
+			pos = offset + int64(j.n)
+		}
+		l.send(j)
+	}
+	return nil
+}
+
+// sharedFile is open for the blocks of it that are on their way.
+type sharedFile struct {
+	fs.File
+	users atomic.Int32
+}
+
+// release closes the file once nobody needs it. A nil one is none.
+func (f *sharedFile) release() {
+	if f != nil && f.users.Add(-1) == 0 {
+		f.Close() // read only: nothing is lost with its error
+	}
+}
+
+// partOffset and partLen say where in its file a part lies, in bytes.
+func (p *Plan) partOffset(t part) int64 { return int64(t.index) * int64(p.opts.BlockSize) }
+func (p *Plan) partLen(t part) int      { return blockLen(t.content.size, t.index, p.opts.BlockSize) }
+
+// read fills a job's raw buffer, where that is not done.
+func (p *Plan) read(j *job) error {
+	if j.content != nil {
+		if j.file == nil {
+			return nil
+		}
+		j.n = p.partLen(j.parts[0])
+		return p.readPart(j.file.File, j.parts[0], j.raw[:j.n])
+	}
+	for _, t := range j.parts {
+		n := p.partLen(t)
+		if err := p.readTail(t, j.raw[j.n:j.n+n]); err != nil {
+			return err
+		}
+		j.n += n
+	}
+	return nil
+}
+
+func (p *Plan) readTail(t part, b []byte) error {
+	f, err := openRegular(p.fsys, t.content.source.path())
+	if err != nil {
+		return t.content.source.fail(err)
+	}
+	defer f.Close() // read only: nothing is lost with its error
+	return p.readPart(f, t, b)
+}
+
+// readPart fills b with a part, from its file.
+func (p *Plan) readPart(f fs.File, t part, b []byte) error {
+	offset := p.partOffset(t)
+	last := offset+int64(len(b)) == t.content.size
+	var err error
+	if at, ok := f.(io.ReaderAt); ok {
+		r := io.NewSectionReader(at, offset, int64(len(b))+1)
+		if err = readFull(r, b); err == nil && last {
+			err = atEnd(r)
+		}
+	} else {
+		err = readForward(f, 0, offset, b, last)
+	}
+	if err != nil {
+		return t.content.source.fail(err)
+	}
+	return nil
+}
+
+// readForward fills b from offset on, in a file that has been read up to pos, and
+// checks that it ends there where b is the last of it.
+func readForward(f fs.File, pos, offset int64, b []byte, last bool) error {
+	if err := skip(f, offset-pos); err != nil {
+		return err
+	}
+	err := readFull(f, b)
+	if err == nil && last {
+		return atEnd(f)
+	}
+	return err
+}
+
+// skip moves on by n bytes, reading them where the file cannot seek.
+func skip(f fs.File, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	if s, ok := f.(io.Seeker); ok {
+		_, err := s.Seek(n, io.SeekCurrent)
+		return err
+	}
+	_, err := io.CopyN(io.Discard, f, n)
+	if errors.Is(err, io.EOF) {
+		return errShrunk
+	}
+	return err
+}

@@ -1,0 +1,267 @@
+package squashfs
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// layouter decides which content lies where.
+type layouter struct {
+	plan   *Plan
+	pieces []piece
+}
+
+// layOut plans the contents of files, in the order of the walk.
+func (p *Plan) layOut(files []*inode) {
+	l := layouter{plan: p}
+	l.unite(files)
+	l.findTails()
+	for _, c := range p.contents {
+		l.planBlocks(c)
+	}
+	l.shareRuns()
+	l.packTails()
+	l.order()
+}
+
+// unite makes files of equal content share the first one's. Equals are found by
+// sorting: a million files are too many for a map of their digests.
+func (l *layouter) unite(files []*inode) {
+	st := &l.plan.stats
+	st.Files = int64(len(files))
+	sorted := slices.Clone(files)
+	slices.SortStableFunc(sorted, func(a, b *inode) int { return compareContents(a.content, b.content) })
+	for i, n := range sorted {
+		st.Bytes += n.content.size
+		if i == 0 || compareContents(sorted[i-1].content, n.content) != 0 {
+			continue
+		}
+		if n.content.size > 0 {
+			st.DuplicateFiles++
+			st.DuplicateBytes += n.content.size
+		}
+		n.content = sorted[i-1].content
+	}
+	for _, n := range files {
+		if n.content.source == n {
+			l.plan.contents = append(l.plan.contents, n.content)
+		}
+	}
+}
+
+func compareContents(a, b *content) int {
+	return cmp.Or(cmp.Compare(a.size, b.size), slices.CompareFunc(a.digests, b.digests, compareDigests))
+}
+
+func compareDigests(a, b digest) int { return bytes.Compare(a[:], b[:]) }
+
+// findTails makes pieces of what goes into fragment blocks: of equal tails one.
+func (l *layouter) findTails() {
+	size := func(c *content) int { return int(c.size % int64(l.plan.opts.BlockSize)) }
+	var tails []*content
+	for _, c := range l.plan.contents {
+		c.tail = noTail
+		if size(c) > 0 && !l.plan.opts.NoFragments {
+			tails = append(tails, c)
+		}
+	}
+	compare := func(a, b *content) int {
+		return cmp.Or(cmp.Compare(size(a), size(b)), compareDigests(*a.tailDigest(), *b.tailDigest()))
+	}
+	sorted := slices.Clone(tails)
+	slices.SortStableFunc(sorted, compare)
+	first := map[*content]*content{} // of those that are not the first of their equals
+	for i := 1; i < len(sorted); i++ {
+		if a, b := sorted[i-1], sorted[i]; compare(a, b) == 0 {
+			if f := first[a]; f != nil {
+				a = f
+			}
+			first[b] = a
+		}
+	}
+	for _, c := range tails {
+		if f := first[c]; f != nil {
+			c.tail = f.tail
+			continue
+		}
+		c.tail = int32(len(l.pieces))
+		l.pieces = append(l.pieces, piece{c, size(c)})
+		l.plan.stats.PlannedBytes += int64(size(c))
+	}
+}
+
+// planBlocks counts the blocks outside fragments; a block of zero bytes is none.
+func (l *layouter) planBlocks(c *content) {
+	n := len(c.digests)
+	if c.tail != noTail {
+		n--
+	}
+	if n == 0 {
+		return
+	}
+	c.blocks = &blocks{digests: c.digests[:n]}
+	for i, d := range c.blocks.digests {
+		n := int64(blockLen(c.size, i, l.plan.opts.BlockSize))
+		if d == (digest{}) {
+			c.blocks.sparse += uint64(n)
+			continue
+		}
+		if c.blocks.stored == 0 {
+			c.blocks.first = i
+		}
+		c.blocks.stored++
+		c.blocks.bytes += n
+	}
+}
+
+// maxSameStart bounds how many contents with one and the same first block are
+// tried against each block that equals it.
+const maxSameStart = 64
+
+// shareRuns finds contents whose blocks are a run of another's, block for block,
+// and lets them lie in it. Longer ones are the first to be lain in, so that none
+// lies in one that lies in another.
+func (l *layouter) shareRuns() {
+	var long []*blocks
+	starts := map[digest][]*blocks{}
+	for _, c := range l.plan.contents {
+		if c.blocks == nil || c.blocks.stored == 0 {
+			continue
+		}
+		long = append(long, c.blocks)
+		start := c.blocks.digests[c.blocks.first]
+		if len(starts[start]) < maxSameStart {
+			starts[start] = append(starts[start], c.blocks)
+		}
+	}
+	slices.SortStableFunc(long, func(a, b *blocks) int { return cmp.Compare(len(b.digests), len(a.digests)) })
+	for _, base := range long {
+		if base.base != nil {
+			continue
+		}
+		for i, d := range base.digests {
+			for _, b := range starts[d] {
+				at := i - b.first
+				if b != base && b.base == nil && !b.isBase && at >= 0 && at+len(b.digests) <= len(base.digests) &&
+					slices.Equal(b.digests, base.digests[at:at+len(b.digests)]) {
+					b.base, b.at = base, at
+					base.isBase = true
+				}
+			}
+		}
+	}
+	for _, b := range long {
+		if b.base != nil {
+			l.plan.stats.SharedBlocks += int64(b.stored)
+			continue
+		}
+		l.plan.stats.Blocks += int64(b.stored)
+		l.plan.stats.PlannedBytes += b.bytes
+	}
+}
+
+// packTails puts the pieces into fragment blocks, cluster by cluster.
+func (l *layouter) packTails() {
+	p := l.plan
+	var next []int32
+	var head []bool
+	if p.opts.Order == OrderSimilar {
+		next, head = clusterAlike(l.pieces, p.opts.BlockSize)
+	}
+	for _, c := range p.contents {
+		c.sketch = nil // has served
+	}
+	var clusters []cluster
+	for i := range l.pieces {
+		g := cluster{first: int32(i), size: l.pieces[i].size}
+		if head != nil {
+			if !head[i] {
+				continue
+			}
+			for j := next[i]; j >= 0; j = next[j] {
+				g.size += l.pieces[j].size
+			}
+		}
+		clusters = append(clusters, g)
+	}
+	p.tails = make([]fragment, len(l.pieces))
+	for len(clusters) > 0 {
+		n := l.cut(clusters)
+		r := run{first: l.pieces[clusters[0].first].content}
+		fill := 0
+		for _, g := range clusters[:n] {
+			for j := g.first; j >= 0; {
+				t := &l.pieces[j]
+				p.tails[j] = fragment{uint32(p.stats.FragmentBlocks), uint32(fill)}
+				r.parts = append(r.parts, part{t.content, len(t.content.digests) - 1})
+				fill += t.size
+				if next == nil {
+					break
+				}
+				j = next[j]
+			}
+		}
+		p.runs = append(p.runs, r)
+		p.stats.FragmentBlocks++
+		clusters = clusters[n:]
+	}
+}
+
+// cluster is a run of pieces that stay together.
+type cluster struct {
+	first int32
+	size  int
+}
+
+// cut returns how many of the clusters fill the next fragment block. A block ends
+// once it is three quarters full or more, before the cluster with the least hash of
+// those that it could end before. As that is decided by content, not by
+// position, the boundaries behind a change fall into step with the old ones again.
+func (l *layouter) cut(clusters []cluster) int {
+	limit := l.plan.opts.BlockSize
+	fill, end, least := 0, 0, ^uint64(0)
+	for i, g := range clusters {
+		if fill >= limit/4*3 || i > 0 && fill+g.size > limit {
+			if h := l.pieces[g.first].hash(); h < least || end == 0 {
+				end, least = i, h
+			}
+		}
+		if fill += g.size; fill > limit {
+			return end
+		}
+	}
+	return len(clusters)
+}
+
+// order sorts the runs as the files are: a fragment block lies behind the blocks
+// of the first file that has a tail in it.
+func (l *layouter) order() {
+	p := l.plan
+	fragments := p.runs
+	p.runs = make([]run, 0, len(fragments)+len(p.contents)/16)
+	numbers := make(map[*content]int, len(fragments))
+	for i := range fragments {
+		numbers[fragments[i].first] = i
+	}
+	renumbered := make([]uint32, len(fragments))
+	n := uint32(0)
+	for _, c := range p.contents {
+		if b := c.blocks; b != nil && b.stored > 0 && b.base == nil {
+			p.runs = append(p.runs, run{first: c})
+		}
+		if i, ok := numbers[c]; ok {
+			p.runs = append(p.runs, fragments[i])
+			renumbered[i] = n
+			n++
+		}
+	}
+	for i := range p.tails {
+		p.tails[i].block = renumbered[p.tails[i].block]
+	}
+}
+
+// blockLen is the length in bytes of block i of a file.
+func blockLen(size int64, i, blockSize int) int {
+	return int(min(size-int64(i)*int64(blockSize), int64(blockSize)))
+}

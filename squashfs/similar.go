@@ -1,0 +1,189 @@
+package squashfs
+
+import (
+	"cmp"
+	"encoding/binary"
+	"math"
+	"slices"
+)
+
+// Likeness. Small files and tails that share content compress better in one
+// fragment block than apart, where the compressor cannot see one from the other.
+// Pairs are found by their sketches and joined, the likest first, into clusters
+// that fit a block; a cluster lies where the first of it would. This is Kruskal's
+// algorithm with a bound on the size of a tree. Unlike a greedy search for the
+// next neighbour, it decides by the pairs alone and not by the way that led
+// there: a file that comes or goes changes the clusters that it is like, and no others.
+
+const (
+	// A shingle of more pieces than this says little, and would cost pairs in
+	// the square of them.
+	maxSharers = 100
+	// The edges kept for each piece, the strongest.
+	maxEdges = 16
+	// Shingles of all sketches together; above, all are thinned alike.
+	maxShingles = 4 << 20
+
+	// A pair counts as alike from this Jaccard index on, in 1/65536, …
+	minLikeness = 65536 / 20
+	// … and from this share of the smaller one's shingles, as a divisor.
+	minContained = 10
+)
+
+// piece is what goes into fragment blocks: a small file or the tail of a large one.
+type piece struct {
+	content *content
+	size    int
+}
+
+// hash is a random number that the piece's bytes decide.
+func (p *piece) hash() uint64 { return binary.LittleEndian.Uint64(p.content.tailDigest()[:]) }
+
+// edge joins two alike pieces, by their indexes.
+type edge struct {
+	likeness uint32
+	tie      uint32 // decides between equal likenesses, by content and not by place
+	a, b     int32
+}
+
+func compareEdges(x, y edge) int {
+	return cmp.Or(cmp.Compare(y.likeness, x.likeness), cmp.Compare(x.tie, y.tie),
+		cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
+}
+
+// clusterAlike returns, for each piece, the next one of its cluster or -1, and
+// whether it is the first of one. Groups hold at most limit bytes.
+func clusterAlike(pieces []piece, limit int) (next []int32, head []bool) {
+	next, head = make([]int32, len(pieces)), make([]bool, len(pieces))
+	type tree struct{ parent, last, size int32 }
+	trees := make([]tree, len(pieces))
+	for i := range pieces {
+		next[i], head[i] = -1, true
+		trees[i] = tree{int32(i), int32(i), int32(pieces[i].size)}
+	}
+	find := func(i int32) int32 {
+		for trees[i].parent != i {
+			trees[i].parent = trees[trees[i].parent].parent
+			i = trees[i].parent
+		}
+		return i
+	}
+	edges := alike(pieces)
+	slices.SortFunc(edges, compareEdges)
+	for _, e := range edges {
+		a, b := find(e.a), find(e.b)
+		if a == b || int(trees[a].size)+int(trees[b].size) > limit {
+			continue
+		}
+		// A tree's root is its first piece: the list begins there.
+		a, b = min(a, b), max(a, b)
+		next[trees[a].last] = b
+		head[b] = false
+		trees[b].parent = a
+		trees[a].last = trees[b].last
+		trees[a].size += trees[b].size
+	}
+	return next, head
+}
+
+// alike returns the pairs that are alike.
+func alike(pieces []piece) []edge {
+	sharers, ids := postings(pieces)
+	var edges, mine []edge
+	common := make([]uint16, len(pieces)) // of the piece at hand, with each earlier one
+	var touched []int32
+	for i := range pieces {
+		touched, mine = touched[:0], mine[:0]
+		for _, id := range ids[i] {
+			for _, j := range sharers[id.start:id.end] {
+				if int(j) >= i {
+					break
+				}
+				if common[j] == 0 {
+					touched = append(touched, j)
+				}
+				common[j]++
+			}
+		}
+		for _, j := range touched {
+			n := int(common[j])
+			common[j] = 0
+			if w := likeness(pieces[i].content.sketch, pieces[j].content.sketch, n); w > 0 {
+				tie := uint32(pieces[i].hash() ^ pieces[j].hash())
+				mine = append(mine, edge{likeness: w, tie: tie, a: j, b: int32(i)})
+			}
+		}
+		if len(mine) > maxEdges {
+			slices.SortFunc(mine, compareEdges)
+			mine = mine[:maxEdges]
+		}
+		edges = append(edges, mine...)
+	}
+	return edges
+}
+
+// likeness of two sketches that have n hashes in common, or 0 where it is too little.
+func likeness(a, b *sketch, n int) uint32 {
+	level := max(a.level, b.level)
+	small, large := a.at(level), b.at(level)
+	if small > large {
+		small, large = large, small
+	}
+	jaccard := uint32(n<<16) / uint32(small+large-n)
+	if n < 2 || n*minContained < small || jaccard < minLikeness {
+		return 0
+	}
+	return jaccard
+}
+
+// span is a range of the sharers.
+type span struct{ start, end int32 }
+
+// postings returns, in one list, which pieces have each shingle, and for each
+// piece where in the list the shingles are that it shares with others.
+func postings(pieces []piece) (sharers []int32, shared [][]span) {
+	level, mask := uint8(0), uint32(0)
+	count := func() (n int) {
+		for i := range pieces {
+			for _, v := range pieces[i].content.sketch.hashes {
+				if v&mask == 0 {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	for count() > maxShingles && level < 31 {
+		level++
+		mask = uint32(1)<<level - 1
+	}
+	var all []uint64 // hash, piece
+	for i := range pieces {
+		s := pieces[i].content.sketch
+		if s.level < level {
+			s.hashes = slices.DeleteFunc(s.hashes, func(v uint32) bool { return v&mask != 0 })
+			s.level = level
+		}
+		for _, v := range s.hashes {
+			all = append(all, uint64(v)<<32|uint64(i))
+		}
+	}
+	slices.Sort(all)
+	shared = make([][]span, len(pieces))
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n]>>32 == all[0]>>32 {
+			n++
+		}
+		if n >= 2 && n <= maxSharers {
+			at := span{int32(len(sharers)), int32(len(sharers) + n)}
+			for _, v := range all[:n] {
+				i := int32(v & math.MaxUint32)
+				sharers = append(sharers, i)
+				shared[i] = append(shared[i], at)
+			}
+		}
+		all = all[n:]
+	}
+	return sharers, shared
+}

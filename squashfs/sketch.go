@@ -1,0 +1,94 @@
+package squashfs
+
+import "slices"
+
+// A sketch stands for content when likeness is asked for: hashes of some of its
+// shingles, the runs of shingleLen bytes. Whether a shingle is among them depends
+// on its bytes alone, so two pieces of content that share a part share the
+// sketch of that part, wherever it lies in them.
+//
+// One shingle in 64 is taken. Of content with more than maxSketch distinct ones
+// the level says how many further low bits of a hash must be zero.
+type sketch struct {
+	hashes []uint32 // ascending, distinct
+	level  uint8
+}
+
+const (
+	shingleShift = 5
+	shingleLen   = 64/shingleShift + 1 // bytes that the 64 bits of the rolling hash still hold
+	sketchBits   = 6
+	maxSketch    = 128
+)
+
+// gear holds a random number for each byte (xorshift64).
+var gear = func() (g [256]uint64) {
+	x := uint64(0x9E3779B97F4A7C15)
+	for i := range g {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		g[i] = x
+	}
+	return g
+}()
+
+// sketcher makes one sketch after the other.
+type sketcher struct{ found []uint32 }
+
+// maxFound bounds the hashes that wait to be sorted.
+const maxFound = 16 * maxSketch
+
+func (s *sketcher) sketch(b []byte) sketch {
+	s.found = s.found[:0]
+	var level uint8
+	var h uint64
+	mask, last := uint32(0), uint32(0)
+	for i, c := range b {
+		// The shift drops what a byte has added after shingleLen more of them.
+		h = h<<shingleShift + uint64(gear[c])
+		if h>>(64-sketchBits) != 0 || i < shingleLen-1 {
+			continue
+		}
+		// The bits below the ones that chose the shingle.
+		v := uint32(h >> (32 - sketchBits))
+		if v&mask != 0 || v == last {
+			continue
+		}
+		last = v
+		s.found = append(s.found, v)
+		if len(s.found) == maxFound {
+			level = s.thin(level)
+			mask = 1<<level - 1
+		}
+	}
+	level = s.thin(level)
+	return sketch{slices.Clone(s.found), level}
+}
+
+// thin removes what is found twice, and raises the level until the sketch is small.
+func (s *sketcher) thin(level uint8) uint8 {
+	slices.Sort(s.found)
+	s.found = slices.Compact(s.found)
+	for len(s.found) > maxSketch && level < 31 {
+		level++
+		mask := uint32(1)<<level - 1
+		s.found = slices.DeleteFunc(s.found, func(v uint32) bool { return v&mask != 0 })
+	}
+	return level
+}
+
+// at returns how many of the hashes a higher level keeps.
+func (s *sketch) at(level uint8) int {
+	if level <= s.level {
+		return len(s.hashes)
+	}
+	n := 0
+	mask := uint32(1)<<level - 1
+	for _, v := range s.hashes {
+		if v&mask == 0 {
+			n++
+		}
+	}
+	return n
+}
