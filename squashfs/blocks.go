@@ -191,4 +191,3 @@ func (l *pipeline) writeBlock(j *job) error {
 		Total: l.plan.stats.PlannedBytes, Written: int64(l.pos)})
 	return nil
 }
-

@@ -134,7 +134,7 @@ func (t *treeWriter) fileBody(n *inode) (inodeType, []byte, error) {
 		// The kernel takes sparse off the size for st_blocks
 		// (fs/squashfs/inode.c); mksquashfs keeps it below the size, too.
 		sparse := min(at.sparse, uint64(max(c.size-1, 0)))
-		b = le.AppendUint64(b, at.start)        // start_block
+		b = le.AppendUint64(b, at.start)       // start_block
 		b = le.AppendUint64(b, uint64(c.size)) // file_size
 		b = le.AppendUint64(b, sparse)         // sparse
 		b = le.AppendUint32(b, n.nlink)        // nlink
@@ -143,9 +143,9 @@ func (t *treeWriter) fileBody(n *inode) (inodeType, []byte, error) {
 		b = le.AppendUint32(b, n.xattr)        // xattr
 	} else {
 		b = le.AppendUint32(b, uint32(at.start)) // start_block
-		b = le.AppendUint32(b, frag.block)      // fragment
-		b = le.AppendUint32(b, frag.offset)     // offset
-		b = le.AppendUint32(b, uint32(c.size))  // file_size
+		b = le.AppendUint32(b, frag.block)       // fragment
+		b = le.AppendUint32(b, frag.offset)      // offset
+		b = le.AppendUint32(b, uint32(c.size))   // file_size
 	}
 	for _, size := range at.sizes {
 		b = le.AppendUint32(b, size) // block_list
