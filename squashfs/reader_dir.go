@@ -152,6 +152,13 @@ func (r *Reader) lookup(dir *readerInode, name string) (readerEntry, error) {
 	l := r.listing(dir, start)
 	for {
 		e, err := l.next()
+		if start != nil && err == nil {
+			// An index that lies would hide files from searches only.
+			if string(e.name) != start.name {
+				return e, fmt.Errorf("%w: directory index: %q at %d, where %q is", ErrCorrupt, start.name, start.pos, e.name)
+			}
+			start = nil
+		}
 		switch {
 		case err == io.EOF || err == nil && string(e.name) > name:
 			return readerEntry{}, fs.ErrNotExist

@@ -323,6 +323,27 @@ func names(list ...string) *craft {
 	return c.rootDir(entries...)
 }
 
+// TestReaderIndexHostile: an index that names another entry than is there.
+func TestReaderIndexHostile(t *testing.T) {
+	c := &craft{}
+	d := c.indexed(2)
+	name := c.inodes[len(c.inodes)-28:]
+	for _, change := range []byte{'0', '1', '2'} {
+		name[24] = change // the index says 1, as the listing does
+		c := &craft{inodes: bytes.Clone(c.inodes), dirs: bytes.Clone(c.dirs)}
+		r, err := c.rootDir(craftEntry{"d", typeDir, d}).open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, last := range []string{"0aaz", "0hpz", "1aaz", "1hpz"} {
+			_, err := r.Stat("d/" + strings.Repeat("n", 24) + last)
+			if err != nil && !errors.Is(err, ErrCorrupt) || err != nil && change == '1' {
+				t.Errorf("index at %q: %s: %v", name, last, err)
+			}
+		}
+	}
+}
+
 // TestReaderSharedDirectories: directories that are shared at each of 64 levels have 2^64
 // paths; the walk must end at the first that is come to twice.
 func TestReaderSharedDirectories(t *testing.T) {
