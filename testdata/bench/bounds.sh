@@ -10,7 +10,7 @@
 # CASE: blocks (64 workers), million, 20gib, 60000entries, 100000links; all of them by default.
 #
 # Environment: JOBS are the workers where the case does not say (2), MEMORY the bounds in MiB ("256 64"),
-# TMPDIR is where the image goes, FLAGS is passed to the program.
+# TMPDIR is where the image goes, FLAGS is passed to the program ("-order directory").
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)

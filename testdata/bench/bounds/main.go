@@ -53,6 +53,7 @@ func run() error {
 	compression := flag.String("compression", "zstd:3", "as squashfs.ParseCompression takes it")
 	memory := flag.Int64("memory", 256, "Options.Memory in MiB")
 	workers := flag.Int("workers", 2, "Options.Workers")
+	order := flag.String("order", "", "as squashfs.ParseOrder takes it; default: the compression's own")
 	output := flag.String("o", "", "where the image goes")
 	walk := flag.Bool("walk", false, "only read the tree, twice")
 	check := flag.Bool("check", false, "read a sample of the image back, after the measurement")
@@ -73,17 +74,24 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	o := squashfs.Options{Compression: c, Workers: *workers, Memory: *memory << 20}
+	label := *compression
+	if *order != "" {
+		label += ", " + *order
+		if o.Order, err = squashfs.ParseOrder(*order); err != nil {
+			return err
+		}
+	}
 	f, err := os.Create(*output)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	res, err := squashfs.Write(context.Background(), f, t, squashfs.Options{Compression: c,
-		Workers: *workers, Memory: *memory << 20})
+	res, err := squashfs.Write(context.Background(), f, t, o)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| %s | %s | %d | %d | %d | %s |\n", *name, *compression, *workers, *memory, res.Size, m.stop())
+	fmt.Printf("| %s | %s | %d | %d | %d | %s |\n", *name, label, *workers, *memory, res.Size, m.stop())
 	if *check {
 		return checkImage(t, f, res)
 	}
