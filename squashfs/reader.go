@@ -40,8 +40,9 @@ const (
 //
 // An image need not be trusted: what contradicts itself or its size gives an
 // error that wraps [ErrCorrupt]. So do names that are not in strictly ascending
-// order, since searches rely on it, in the kernel too, and directories reached
-// by two names, since a walk over them might never end. The expanded blocks kept
+// order, since searches rely on it, in the kernel too, an index of a directory
+// that does not name what is there, and directories reached by two names, since
+// a walk over them might never end. The expanded blocks kept
 // are bounded; beyond them a Reader remembers about 50 bytes for each directory
 // it went through. Nothing bounds what a file's content is expanded to but the
 // size it says, which may be far more than the image's: limit what you read.
