@@ -36,15 +36,26 @@ type inode struct {
 	xattr  uint32 // index into the xattr id table, or invalidXattr
 	target string // of a symlink
 
-	dir     *inode  // directory that holds the first name; nil for the root
-	name    string  // first name
-	entries []entry // of a directory, sorted by name
+	dir  *inode // directory that holds the first name; nil for the root
+	name string // first name
 
-	content *content // of a regular file; the plan lets equal ones share it
+	*dirInode          // nil for what is none
+	content   *content // of a regular file; the plan lets equal ones share it
 
-	ref     inodeRef // once written
-	written bool
-	listing listing // of a directory, once written
+	ref inodeRef // unwritten, until it is
+}
+
+type dirInode struct {
+	entries []entry // sorted by name
+	listing listing // once written
+}
+
+// children are the entries of a directory, and none of another file.
+func (n *inode) children() []entry {
+	if n.dirInode == nil {
+		return nil
+	}
+	return n.entries
 }
 
 type entry struct {
@@ -141,7 +152,7 @@ func (x *indexer) add(dir *inode, name, path string, info fs.FileInfo) (*inode, 
 	}
 	x.count++
 	x.report.progress(Progress{Stage: StageScan, Done: x.count})
-	n := &inode{dir: dir, name: name, nlink: 1, xattr: invalidXattr}
+	n := &inode{dir: dir, name: name, nlink: 1, xattr: invalidXattr, ref: unwritten}
 	sys, err := systemAttr(info)
 	if err != nil {
 		return nil, n.fail(err)
@@ -260,7 +271,7 @@ func (x *indexer) list(n *inode, dir string) error {
 		return n.fail(err)
 	}
 	slices.SortFunc(found, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
-	n.entries = make([]entry, 0, len(found))
+	n.dirInode = &dirInode{entries: make([]entry, 0, len(found))}
 	for i, d := range found {
 		if err := checkName(d.Name()); err != nil {
 			return n.fail(err)

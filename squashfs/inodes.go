@@ -19,6 +19,9 @@ type treeWriter struct {
 	total  uint32     // number of inodes
 }
 
+// unwritten is the place of an inode that has none yet.
+const unwritten = ^inodeRef(0)
+
 // listing is where a directory's entries lie.
 type listing struct {
 	ref     inodeRef // relative to the directory table
@@ -51,7 +54,7 @@ func (t *treeWriter) directory(n *inode) error {
 		}
 	}
 	for _, e := range n.entries {
-		if e.node.written {
+		if e.node.ref != unwritten {
 			continue // a further hard link
 		}
 		if err := t.inode(e.node); err != nil {
@@ -70,7 +73,7 @@ func (t *treeWriter) inode(n *inode) error {
 	if err != nil {
 		return err
 	}
-	n.ref, n.written = ref, true
+	n.ref = ref
 	t.export[n.number-1] = ref
 	kind, body, err := t.body(n)
 	if err != nil {

@@ -3,6 +3,7 @@ package squashfs
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"slices"
 )
 
@@ -120,19 +121,26 @@ func (l *layouter) planBlocks(c *content) {
 const maxSameStart = 64
 
 // shareRuns finds contents whose blocks are a run of another's, block for block,
-// and lets them lie in it. Longer ones are the first to be lain in, so that none
-// lies in one that lies in another.
+// and lets them lie in it. The longest are the first to take others in, so that
+// what is taken in has taken none in itself.
 func (l *layouter) shareRuns() {
-	var long []*blocks
+	var long []*blocks // in which and of which runs are looked for
+	equal := map[digest]*blocks{}
 	starts := map[digest][]*blocks{}
 	for _, c := range l.plan.contents {
-		if c.blocks == nil || c.blocks.stored == 0 {
+		b := c.blocks
+		if b == nil || b.stored == 0 {
 			continue
 		}
-		long = append(long, c.blocks)
-		start := c.blocks.digests[c.blocks.first]
-		if len(starts[start]) < maxSameStart {
-			starts[start] = append(starts[start], c.blocks)
+		key := digestOfAll(b.digests)
+		if first := equal[key]; first != nil {
+			b.base = first // of another tail
+			continue
+		}
+		equal[key] = b
+		long = append(long, b)
+		if start := b.digests[b.first]; len(starts[start]) < maxSameStart {
+			starts[start] = append(starts[start], b)
 		}
 	}
 	slices.SortStableFunc(long, func(a, b *blocks) int { return cmp.Compare(len(b.digests), len(a.digests)) })
@@ -151,14 +159,29 @@ func (l *layouter) shareRuns() {
 			}
 		}
 	}
-	for _, b := range long {
-		if b.base != nil {
-			l.plan.stats.SharedBlocks += int64(b.stored)
+	for _, c := range l.plan.contents {
+		b := c.blocks
+		if b == nil {
 			continue
 		}
-		l.plan.stats.Blocks += int64(b.stored)
-		l.plan.stats.PlannedBytes += b.bytes
+		if b.base == nil {
+			l.plan.stats.Blocks += int64(b.stored)
+			l.plan.stats.PlannedBytes += b.bytes
+			continue
+		}
+		l.plan.stats.SharedBlocks += int64(b.stored)
+		if b.base.base != nil {
+			b.base, b.at = b.base.base, b.base.at
+		}
 	}
+}
+
+func digestOfAll(list []digest) digest {
+	h := sha256.New()
+	for i := range list {
+		h.Write(list[i][:])
+	}
+	return digest(h.Sum(nil))
 }
 
 // packTails puts the pieces into fragment blocks, cluster by cluster.

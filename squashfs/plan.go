@@ -117,7 +117,7 @@ func (p *Plan) number() error {
 	for len(queue) > 0 {
 		dir := queue[0]
 		queue = queue[1:]
-		for _, e := range dir.entries {
+		for _, e := range dir.children() {
 			if e.node.number != 0 {
 				continue // a further hard link
 			}
@@ -145,7 +145,7 @@ func (p *Plan) MaxSize() int64 {
 		if n.content != nil {
 			meta += 4 * int64(len(n.content.digests))
 		}
-		for _, e := range n.entries {
+		for _, e := range n.children() {
 			// An entry with a directory header of its own, and an index entry.
 			meta += 2*int64(len(e.name)) + 8 + 12 + 12
 		}
@@ -164,7 +164,7 @@ func (p *Plan) MaxSize() int64 {
 // eachInode calls f once for each inode below and at n.
 func (p *Plan) eachInode(n *inode, f func(*inode)) {
 	f(n)
-	for _, e := range n.entries {
+	for _, e := range n.children() {
 		if e.node.dir == n && e.node.name == e.name {
 			p.eachInode(e.node, f)
 		}
