@@ -238,23 +238,37 @@ type cluster struct {
 }
 
 // cut returns how many of the clusters fill the next fragment block. A block ends
-// once it is three quarters full or more, before the cluster with the least hash of
-// those that it could end before. As that is decided by content, not by
-// position, the boundaries behind a change fall into step with the old ones again.
+// once it is three quarters full or more, before the cluster with the least hash
+// of those that it could end before. As that is decided by content, not by
+// position, the boundaries behind a change fall into step with the old ones again,
+// mostly at once. An anchor ends each block and so the last of the change.
 func (l *layouter) cut(clusters []cluster) int {
 	limit := l.plan.opts.BlockSize
 	fill, end, least := 0, 0, ^uint64(0)
-	for i, g := range clusters {
-		if fill >= limit/4*3 || i > 0 && fill+g.size > limit {
-			if h := l.pieces[g.first].hash(); h < least || end == 0 {
+	for i, c := range clusters {
+		h := l.pieces[c.first].hash()
+		if i > 0 && isAnchor(h, c.size, limit) {
+			return i
+		}
+		if fill >= limit/4*3 || i > 0 && fill+c.size > limit {
+			if h < least || end == 0 {
 				end, least = i, h
 			}
 		}
-		if fill += g.size; fill > limit {
+		if fill += c.size; fill > limit {
 			return end
 		}
 	}
 	return len(clusters)
+}
+
+// anchorBlocks is how many blocks apart anchors are, on average.
+const anchorBlocks = 8
+
+// isAnchor chooses clusters by their content, the more often the larger they are,
+// so that the bytes between two do not depend on the clusters' sizes.
+func isAnchor(hash uint64, size, limit int) bool {
+	return float64(hash>>11)*anchorBlocks*float64(limit) < float64(size)*(1<<53)
 }
 
 // order sorts the runs as the files are: a fragment block lies behind the blocks
