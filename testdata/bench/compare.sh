@@ -10,7 +10,7 @@
 #                           called as nixpkgs does
 #   --tree [NAME=]DIR[:DIR...]  a tree, or several side by side in one
 #   --tree second           Go's own source tree and Python's library: a tree that is no closure
-# COMPRESSION: zstd:LEVEL, xz, gzip:LEVEL, lz4, lz4:hc (default: zstd:3 zstd:19 xz gzip:9 lz4:hc)
+# COMPRESSION: zstd:LEVEL, xz (x86 filter where it pays), gzip:LEVEL, lz4, lz4:hc (default: zstd:3 zstd:19 xz gzip:9 lz4:hc)
 # OPTIONS:
 #   --mksquashfs PROGRAM    one more mksquashfs; ratios are to the first (default: MKSQUASHFS2 where
 #                           it is set, then MKSQUASHFS)
@@ -168,7 +168,7 @@ second_tree() {
 mksquashfs_codec() {
   case $1 in
     zstd:* | gzip:*) echo "-comp ${1%:*} -Xcompression-level ${1#*:}" ;;
-    xz) echo "-comp xz -Xbcj x86" ;;
+    xz*) echo "-comp xz -Xbcj x86" ;;
     lz4:hc) echo "-comp lz4 -Xhc" ;;
     *) echo "-comp $1" ;;
   esac
@@ -177,7 +177,7 @@ mksquashfs_codec() {
 gensquashfs_codec() {
   case $1 in
     zstd:* | gzip:*) echo "-c ${1%:*} -X level=${1#*:}" ;;
-    xz) echo "-c xz -X x86" ;;
+    xz*) echo "-c xz -X x86" ;;
     lz4:hc) echo "-c lz4 -X hc" ;;
     *) echo "-c $1" ;;
   esac

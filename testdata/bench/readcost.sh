@@ -16,8 +16,8 @@
 #
 # The time is the kernel's of this machine, through a loop device, and so wants root. Where it cannot
 # mount, only the blocks are printed that it would expand (testdata/bench/readcost), which are exact
-# everywhere: the kernel keeps three fragment blocks expanded, and the others are expanded again and again.
-# "MiB read" is what the kernel read of the image, "MiB of blocks" what it had to.
+# everywhere: the kernel keeps three fragment blocks expanded, and reads and expands the others again and
+# again. "MiB read" is what the loop device read, metadata included, "MiB of blocks" what the count says.
 #
 # Environment: MKSQUASHFS and ISOPRESS name the programs (default: on PATH, bin/isopress); JOBS are the
 # processors for building (2); TMPDIR is where the images and trees put together go.

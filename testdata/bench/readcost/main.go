@@ -6,8 +6,8 @@
 //	readcost IMAGE <LIST
 //
 // LIST has paths below the image's root, each ended by a NUL byte. The output is one line: blocks
-// expanded, how many of them fragment blocks, how many different fragment blocks, and how many bytes of
-// the image all those blocks take, each counted once.
+// expanded, how many of them fragment blocks, how many different fragment blocks, and how many bytes are
+// read from the image for all that: the kernel keeps no blocks as they are stored.
 package main
 
 import (
@@ -38,7 +38,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	c := counter{stored: map[block]bool{}, fragments: map[block]bool{}}
+	c := counter{fragments: map[block]bool{}}
 	in := bufio.NewReader(os.Stdin)
 	for {
 		name, err := in.ReadString(0)
@@ -52,11 +52,7 @@ func run() error {
 			return err
 		}
 	}
-	var bytes int64
-	for b := range c.stored {
-		bytes += int64(b.size)
-	}
-	fmt.Println(c.expanded, c.expandedFragments, len(c.fragments), bytes)
+	fmt.Println(c.expanded, c.expandedFragments, len(c.fragments), c.read)
 	return nil
 }
 
@@ -69,7 +65,8 @@ type block struct {
 // counter is the kernel, as far as it expands blocks.
 type counter struct {
 	expanded, expandedFragments int
-	stored, fragments           map[block]bool
+	read                        int64 // bytes of blocks as stored
+	fragments                   map[block]bool
 	// Kernel: squashfs_cache_get in cache.c, with CONFIG_SQUASHFS_FRAGMENT_CACHE_SIZE entries that
 	// are taken in turn.
 	cache [3]block
@@ -78,7 +75,7 @@ type counter struct {
 
 func (c *counter) data(b block) {
 	c.expanded++
-	c.stored[b] = true
+	c.read += int64(b.size)
 }
 
 func (c *counter) fragment(b block) {
