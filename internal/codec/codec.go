@@ -47,6 +47,14 @@ func NewBlock(s Spec, blockSize int) (Block, error) {
 // engine allocates another.
 func Bound(n int) int { return n + n/128 + 1024 }
 
+// room is dst's memory, or other where it has less than n bytes.
+func room(dst []byte, n int) []byte {
+	if cap(dst) < n {
+		return make([]byte, 0, n)
+	}
+	return dst[:0]
+}
+
 type noneBlock struct{}
 
 func (noneBlock) Compress(_, _ []byte) ([]byte, error) { return nil, nil }

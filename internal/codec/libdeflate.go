@@ -98,10 +98,11 @@ func newDeflateBlock(lib *deflateFunctions, level int) (*deflateBlock, error) {
 }
 
 func (b *deflateBlock) Compress(dst, src []byte) ([]byte, error) {
-	limit := min(len(src)-1, cap(dst))
+	limit := len(src) - 1
 	if limit <= 0 {
 		return nil, nil
 	}
+	dst = room(dst, limit)
 	n := b.lib.compress(b.compressor, unsafe.Pointer(unsafe.SliceData(src)), uintptr(len(src)),
 		unsafe.Pointer(unsafe.SliceData(dst)), uintptr(limit))
 	runtime.KeepAlive(src)

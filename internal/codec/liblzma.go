@@ -92,6 +92,8 @@ const (
 	lzmaRun    = 0
 	lzmaFinish = 3
 
+	firstTreeLevel = 4 // levels below it have hash chains for a match finder
+
 	lzmaFilterLZMA2 = 0x21
 	lzmaFilterEnd   = 1<<64 - 1
 )
@@ -139,13 +141,11 @@ func (b *lzmaBlock) Close() { b.pinner.Unpin() }
 // Compress keeps the shortest of the attempts, the first of equal ones.
 func (b *lzmaBlock) Compress(dst, src []byte) ([]byte, error) {
 	var best []byte
-	limit := min(len(src)-1, cap(dst))
-	memory, next := [2][]byte{dst, b.other}, 0 // where the best attempt is not
-	for _, f := range attempts(b.spec.Filters, &b.calls, src) {
-		if cap(memory[next]) < limit {
-			memory[next] = make([]byte, 0, limit)
-		}
-		n, err := b.encode(memory[next][:0], src, limit, f)
+	limit := len(src) - 1
+	memory, next := [2][]byte{dst, b.other}, 0 // next: where the best attempt is not
+	for _, a := range attempts(b.spec.Filters, &b.calls, src) {
+		memory[next] = room(memory[next], limit)
+		n, err := b.encode(memory[next], src, limit, a)
 		if err != nil {
 			return nil, err
 		}
@@ -156,24 +156,26 @@ func (b *lzmaBlock) Compress(dst, src []byte) ([]byte, error) {
 	}
 	b.other = memory[1]
 	if best != nil && next == 0 {
-		best = append(dst[:0], best...)
+		best = append(memory[0], best...)
 	}
 	return best, nil
 }
 
 // encode writes an xz stream of one block into dst's capacity, and returns its
 // length, or 0 if that is more than the limit.
-func (b *lzmaBlock) encode(dst, src []byte, limit int, f Filters) (int, error) {
+func (b *lzmaBlock) encode(dst, src []byte, limit int, a attempt) (int, error) {
 	if limit <= 0 {
 		return 0, nil
 	}
 	if b.lib.preset(unsafe.Pointer(&b.options), uint32(b.spec.Level)) != 0 {
 		return 0, lzmaError(8)
 	}
-	p := parameters(f, src)
-	b.options.lc, b.options.lp, b.options.pb = p.lc, p.lp, p.pb
+	b.options.lc, b.options.lp, b.options.pb = a.lc, a.lp, a.pb
+	if a.finder != 0 && b.spec.Level >= firstTreeLevel {
+		b.options.mf = a.finder
+	}
 	b.options.dictSize = uint32(min(b.dict, storableFrom(len(src))))
-	b.chain(f)
+	b.chain(a.filter)
 	b.outPos = 0
 	ret := b.lib.encode(unsafe.Pointer(&b.filters), lzmaCheckCRC32, 0,
 		unsafe.Pointer(unsafe.SliceData(src)), uintptr(len(src)),

@@ -75,10 +75,11 @@ type lz4Block struct {
 }
 
 func (b *lz4Block) Compress(dst, src []byte) ([]byte, error) {
-	limit := min(len(src)-1, cap(dst))
+	limit := len(src) - 1
 	if limit <= 0 {
 		return nil, nil
 	}
+	dst = room(dst, limit)
 	n, err := b.compress(src, dst[:limit])
 	if n == 0 || errors.Is(err, lz4.ErrInvalidSourceShortBuffer) {
 		return nil, nil // it does not fit
@@ -96,10 +97,11 @@ type lz4HCBlock struct {
 }
 
 func (b *lz4HCBlock) Compress(dst, src []byte) ([]byte, error) {
-	limit := min(len(src)-1, cap(dst))
+	limit := len(src) - 1
 	if limit <= 0 {
 		return nil, nil
 	}
+	dst = room(dst, limit)
 	n := b.lib.compress(unsafe.Pointer(unsafe.SliceData(b.state)), unsafe.Pointer(unsafe.SliceData(src)),
 		unsafe.Pointer(unsafe.SliceData(dst)), int32(len(src)), int32(limit), b.level)
 	runtime.KeepAlive(src)

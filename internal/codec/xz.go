@@ -70,31 +70,62 @@ func storableFrom(n int) int {
 	return p
 }
 
-// lzmaParameters are LZMA's literal context bits, literal position bits and
-// position bits.
-type lzmaParameters struct{ lc, lp, pb uint32 }
-
-// parameters suit the content of a block and the filter that it went through.
-// Those for machine code that is aligned are mksquashfs's (xz_wrapper.c).
-func parameters(f Filters, src []byte) lzmaParameters {
-	switch f {
-	case X86:
-		return lzmaParameters{4, 0, 2}
-	case ARMThumb, RISCV: // 2 bytes
-		return lzmaParameters{3, 1, 2}
-	case PowerPC, ARM, SPARC, ARM64: // 4 bytes
-		return lzmaParameters{2, 2, 2}
-	case IA64: // 16 bytes
-		return lzmaParameters{0, 4, 4}
-	}
-	if isText(src) {
-		return lzmaParameters{4, 0, 0}
-	}
-	return lzmaParameters{3, 0, 2}
+// attempt is a way to compress a block.
+type attempt struct {
+	filter     Filters // one or 0
+	lc, lp, pb uint32  // LZMA's literal context, literal position and position bits
+	finder     uint32  // liblzma's match finder; 0 for the level's own
 }
 
-// isText tells whether a block is text nearly throughout. What is aligned to no
-// word is coded best without regard to the position.
+// The match finders that are binary trees over hashes of 2 to 4 bytes.
+const (
+	finderBT2 = 0x12
+	finderBT3 = 0x13
+)
+
+// attempts is the ways to try on a block, of which the shortest result is kept:
+// the block's content alone decides.
+//
+// A branch filter makes calls' relative operands absolute. For x86 it can be
+// foreseen on most blocks whether that pays, and so they are compressed once,
+// where mksquashfs compresses each with and without the filter. The rest goes by
+// what gave the shortest results on blocks of a Linux system: a match finder of 3
+// bytes rather than the usual 4, or of 2 in tables of numbers, which are most of
+// the blocks that the calls leave undecided.
+func attempts(filters Filters, calls *callTable, src []byte) []attempt {
+	with, without := calls.judge(src)
+	tries := make([]attempt, 0, 9)
+	switch {
+	case isText(src): // aligned to no word: the position says nothing
+		tries = append(tries, attempt{lc: 4})
+	case with && without:
+		tries = append(tries, attempt{lc: 3, pb: 2, finder: finderBT2})
+	case without || filters != X86:
+		tries = append(tries, attempt{lc: 3, pb: 2, finder: finderBT3})
+	}
+	for f := X86; f != 0; f <<= 1 {
+		if filters&f != 0 && (f != X86 || with) {
+			tries = append(tries, filtered(f))
+		}
+	}
+	return tries
+}
+
+// filtered is the attempt with a filter. The parameters suit the alignment of its
+// machine code; those other than x86's are mksquashfs's (xz_wrapper.c).
+func filtered(f Filters) attempt {
+	switch f {
+	case X86:
+		return attempt{filter: f, lc: 4, pb: 2, finder: finderBT3}
+	case ARMThumb, RISCV: // 2 bytes
+		return attempt{filter: f, lc: 3, lp: 1, pb: 2}
+	case IA64: // 16 bytes
+		return attempt{filter: f, lp: 4, pb: 4}
+	}
+	return attempt{filter: f, lc: 2, lp: 2, pb: 2} // 4 bytes
+}
+
+// isText tells whether a block is text nearly throughout.
 func isText(src []byte) bool {
 	other := 0
 	for _, c := range src {
@@ -108,33 +139,10 @@ func isText(src []byte) bool {
 // callTable remembers the operands of calls, by their hash.
 type callTable struct{ relative, absolute [1 << 14]uint32 }
 
-// attempts is which filters to try on a block, 0 for none: the block's content
-// alone decides.
-//
-// A filter makes calls' relative operands absolute. For x86 it can be foreseen
-// whether that pays, and so most blocks are compressed once, where mksquashfs
-// compresses each with and without the filter: it pays if more absolute than
-// relative operands are met again. In object files and kernel modules, not linked
-// yet, it is the other way round; in other data neither is.
-func attempts(filters Filters, calls *callTable, src []byte) []Filters {
-	tries := make([]Filters, 0, 9)
-	with, without := true, true
-	if filters&X86 != 0 {
-		with, without = calls.judge(src)
-	}
-	if without || filters != X86 {
-		tries = append(tries, 0)
-	}
-	for f := X86; f != 0; f <<= 1 {
-		if filters&f != 0 && (f != X86 || with) {
-			tries = append(tries, f)
-		}
-	}
-	return tries
-}
-
-// judge tells whether a block may be shorter with the x86 filter, and without.
-// At least one is true.
+// judge tells whether a block may be shorter with the x86 filter, and without. At
+// least one is true. The filter pays if more absolute than relative operands are
+// met again. In object files and kernel modules, which are not linked yet, it is
+// the other way round.
 func (t *callTable) judge(src []byte) (with, without bool) {
 	clear(t.relative[:])
 	clear(t.absolute[:])
@@ -176,9 +184,12 @@ type xzGoBlock struct {
 
 func (b *xzGoBlock) Compress(dst, src []byte) ([]byte, error) {
 	b.out = limitedBuffer{b: dst[:0], max: len(src) - 1}
-	p := parameters(0, src)
+	properties := &lzma.Properties{LC: 3, PB: 2}
+	if isText(src) {
+		properties = &lzma.Properties{LC: 4}
+	}
 	c := xz.WriterConfig{
-		Properties: &lzma.Properties{LC: int(p.lc), LP: int(p.lp), PB: int(p.pb)},
+		Properties: properties,
 		DictCap:    min(b.dict, storableFrom(len(src))),
 		CheckSum:   xz.CRC32,
 	}
