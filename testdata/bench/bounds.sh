@@ -24,6 +24,7 @@ command -v unsquashfs >/dev/null || die "unsquashfs: not found (Debian: apt inst
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
 (cd "$here/bounds" && go build -o "$work/bounds" .) || die "go build failed"
 
 entries() {

@@ -68,7 +68,9 @@ done
 command -v "$unsquashfs" >/dev/null || die "$unsquashfs: not found (Debian: apt install squashfs-tools)"
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+clean() { umount -l "$work/out" 2>/dev/null || true; rm -rf "$work"; }
+trap clean EXIT
+trap 'exit 130' INT TERM HUP
 image=$work/image
 
 # --- Rows: what is run for each input and codec, in the order of the table

@@ -52,8 +52,10 @@ done
 [ ${#inputs[@]} -gt 0 ] || usage
 for f in "$isopress" "${mksquashfs[@]}"; do command -v "$f" >/dev/null || die "$f: not found"; done
 
-work=$(mktemp -d) mounted=
-trap '[ -z "$mounted" ] || umount "$mounted"; rm -rf "$work"' EXIT
+work=$(mktemp -d)
+clean() { umount -l "$work/mnt" 2>/dev/null || true; rm -rf "$work"; }
+trap clean EXIT
+trap 'exit 130' INT TERM HUP
 mkdir "$work/mnt"
 (cd "$here/readcost" && go build -o "$work/readcost" .) || die "go build failed"
 
@@ -154,12 +156,12 @@ END
 read_cold() {
   local stat before
   sync; echo 3 > /proc/sys/vm/drop_caches
-  mount -t squashfs -o ro,loop "$1" "$work/mnt"; mounted=$work/mnt
+  mount -t squashfs -o ro,loop "$1" "$work/mnt"
   stat=/sys/block/$(basename "$(findmnt -no SOURCE "$work/mnt")")/stat
   before=$(awk '{ print $3 }' "$stat")
   (cd "$work/mnt" && /usr/bin/time -f '%e %S' -o "$work/time" xargs -0 cat < "$2" >/dev/null)
   awk -v before="$before" -v times="$(tail -n 1 "$work/time")" '{ print times, ($3 - before) * 512 }' "$stat"
-  umount "$work/mnt"; mounted=
+  umount "$work/mnt"
 }
 
 # median COLUMN of the runs.
