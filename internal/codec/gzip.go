@@ -31,7 +31,7 @@ type zlibBlock struct {
 }
 
 func (b *zlibBlock) Compress(dst, src []byte) ([]byte, error) {
-	b.out = limitedBuffer{b: dst[:0], max: len(src) - 1}
+	b.out = limitedBuffer{b: room(dst, len(src)), max: len(src) - 1}
 	b.w.Reset(&b.out)
 	_, err := b.w.Write(src)
 	if err == nil {
@@ -48,21 +48,24 @@ var errFull = errors.New("codec: no room")
 // limitedBuffer takes up to max bytes, so that a block that does not shrink
 // costs no memory beyond its own size.
 type limitedBuffer struct {
-	b   []byte
-	max int
+	b    []byte
+	max  int
+	full bool
 }
 
 func (l *limitedBuffer) Write(p []byte) (int, error) {
-	if len(l.b)+len(p) > l.max {
+	if len(l.b)+len(p) > l.max || l.full {
+		l.full = true
 		return 0, errFull
 	}
 	l.b = append(l.b, p...)
 	return len(p), nil
 }
 
-// result is what was written, or nil if it was too much.
+// result is what was written, or nil if it was too much. Not every engine hands
+// an error on.
 func (l *limitedBuffer) result(err error) ([]byte, error) {
-	if errors.Is(err, errFull) {
+	if l.full {
 		return nil, nil
 	}
 	return l.b, err

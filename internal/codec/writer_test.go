@@ -76,7 +76,7 @@ func TestWriterFails(t *testing.T) {
 		}
 		w, err := NewWriter(failing{}, s)
 		if err != nil {
-			t.Fatal(err)
+			continue // the header is written at once
 		}
 		_, err = w.Write(noise)
 		if closed := w.Close(); err == nil && closed == nil {

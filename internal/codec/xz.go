@@ -42,8 +42,38 @@ func newXZWriter(w io.Writer, s Spec) (io.WriteCloser, error) {
 	if lib, err := liblzma(); err == nil {
 		return newLZMAWriter(lib, w, s)
 	}
-	return xz.WriterConfig{CheckSum: xz.CRC32, DictCap: s.Dictionary, Matcher: lzma.HashTable4}.NewWriter(w)
+	z := &xzGoWriter{w: w}
+	c := xz.WriterConfig{CheckSum: xz.CRC32, DictCap: s.Dictionary}
+	z.Writer, z.err = c.NewWriter(writerFunc(z.write))
+	return z, z.err
 }
+
+// xzGoWriter is the pure Go engine's stream. The engine does not hand on every
+// error of the writer below it.
+type xzGoWriter struct {
+	*xz.Writer
+	w   io.Writer
+	err error
+}
+
+func (z *xzGoWriter) write(p []byte) (int, error) {
+	n, err := z.w.Write(p)
+	if z.err == nil {
+		z.err = err
+	}
+	return n, err
+}
+
+func (z *xzGoWriter) Close() error {
+	if err := z.Writer.Close(); err != nil {
+		return err
+	}
+	return z.err
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // minLZMADictionary is the smallest dictionary that LZMA knows.
 const minLZMADictionary = 4 << 10
@@ -183,7 +213,7 @@ type xzGoBlock struct {
 }
 
 func (b *xzGoBlock) Compress(dst, src []byte) ([]byte, error) {
-	b.out = limitedBuffer{b: dst[:0], max: len(src) - 1}
+	b.out = limitedBuffer{b: room(dst, len(src)), max: len(src) - 1}
 	properties := &lzma.Properties{LC: 3, PB: 2}
 	if isText(src) {
 		properties = &lzma.Properties{LC: 4}
