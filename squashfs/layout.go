@@ -238,19 +238,20 @@ type cluster struct {
 }
 
 // cut returns how many of the clusters fill the next fragment block. A block ends
-// once it is three quarters full or more, before the cluster with the least hash
-// of those that it could end before. As that is decided by content, not by
-// position, the boundaries behind a change fall into step with the old ones again,
-// mostly at once. An anchor ends each block and so the last of the change.
+// once it is seven eighths full or more, before the cluster with the least hash of
+// those that it could end before. As that is decided by content, not by position,
+// the boundaries behind a change fall into step with the old ones again, mostly at
+// once. Where they do not, they do at the next anchor, which ends a block that is not
+// nearly empty.
 func (l *layouter) cut(clusters []cluster) int {
 	limit := l.plan.opts.BlockSize
 	fill, end, least := 0, 0, ^uint64(0)
 	for i, c := range clusters {
 		h := l.pieces[c.first].hash()
-		if i > 0 && isAnchor(h, c.size, limit) {
+		if fill >= limit/8 && isAnchor(h, c.size, limit) {
 			return i
 		}
-		if fill >= limit/4*3 || i > 0 && fill+c.size > limit {
+		if fill >= limit/8*7 || i > 0 && fill+c.size > limit {
 			if h < least || end == 0 {
 				end, least = i, h
 			}
@@ -263,7 +264,7 @@ func (l *layouter) cut(clusters []cluster) int {
 }
 
 // anchorBlocks is how many blocks apart anchors are, on average.
-const anchorBlocks = 8
+const anchorBlocks = 4
 
 // isAnchor chooses clusters by their content, the more often the larger they are,
 // so that the bytes between two do not depend on the clusters' sizes.

@@ -24,10 +24,11 @@ const (
 	// Shingles of all sketches together; above, all are thinned alike.
 	maxShingles = 4 << 20
 
-	// A pair counts as alike from this Jaccard index on, in 1/65536, …
-	minLikeness = 65536 / 20
-	// … and from this share of the smaller one's shingles, as a divisor.
-	minContained = 10
+	// A pair counts as alike where they share this much, in percent, of the
+	// smaller and of the larger sketch. With less, the image would be a little
+	// smaller, but the files of a directory scattered over more blocks.
+	minOfSmaller = 30
+	minOfLarger  = 15
 )
 
 // piece is what goes into fragment blocks: a small file or the tail of a large one.
@@ -129,11 +130,10 @@ func likeness(a, b *sketch, n int) uint32 {
 	if small > large {
 		small, large = large, small
 	}
-	jaccard := uint32(n<<16) / uint32(small+large-n)
-	if n < 2 || n*minContained < small || jaccard < minLikeness {
+	if n < 2 || n*100 < small*minOfSmaller || n*100 < large*minOfLarger {
 		return 0
 	}
-	return jaccard
+	return uint32(n<<16) / uint32(small+large-n) // Jaccard's index, in 1/65536
 }
 
 // span is a range of the sharers.
