@@ -30,6 +30,18 @@ func NewBlock(s Spec, blockSize int) (Block, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
+	b, err := newBlock(s, blockSize)
+	if err == nil && (s.Algorithm == XZ || s.Algorithm == Zstd && s.Level >= slowZstd) {
+		return withDense(b, blockSize)
+	}
+	return b, err
+}
+
+// slowZstd is the level from which on libzstd takes long for data that does not
+// compress.
+const slowZstd = 13
+
+func newBlock(s Spec, blockSize int) (Block, error) {
 	switch s.Algorithm {
 	case Gzip:
 		return newZlibBlock(s.Level)
