@@ -119,9 +119,16 @@ func TestKernelReadsIt(t *testing.T) {
 	}
 	testenv.NeedRoot(t)
 	tree := full(t)
+	const blockSize = 64 << 10
+	for name, f := range runsTree(blockSize) {
+		tree.file("runs/"+name, f.Data)
+	}
 	for name, spec := range map[string]string{"zstd": "zstd:19", "gzip": "gzip:9"} {
 		t.Run(name, func(t *testing.T) {
-			image, _ := writeImage(t, DirFS(tree.dir), Options{Compression: compression(t, spec), BlockSize: 64 << 10})
+			image, res := writeImage(t, DirFS(tree.dir), Options{Compression: compression(t, spec), BlockSize: blockSize})
+			if res.SharedBlocks == 0 {
+				t.Error("no file lies in another's blocks")
+			}
 			guesttest.CheckSquashfsTree(t, image, tree.dir, treelist.Options{Hardlinks: true})
 		})
 	}
@@ -152,31 +159,30 @@ func (s shuffled) Lstat(name string) (fs.FileInfo, error) { return fs.Lstat(s.Xa
 func TestSameBytes(t *testing.T) {
 	tree := full(t)
 	fsys := DirFS(tree.dir).(XattrFS)
-	opts := Options{Compression: compression(t, "zstd:3"), BlockSize: 128 << 10}
-	first, _ := writeImage(t, fsys, opts)
-	want, err := os.ReadFile(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, workers := range []int{1, 2, 8} {
-		opts.Workers = workers
-		image, _ := writeImage(t, shuffled{fsys}, opts)
-		got, err := os.ReadFile(image)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got, want) {
-			t.Errorf("%d workers: another image", workers)
-		}
-	}
-	opts.ModTime = time.Unix(1e9, 0)
-	image, _ := writeImage(t, fsys, opts)
-	if got, _ := os.ReadFile(image); bytes.Equal(got, want) {
-		t.Error("an image with another date has the same bytes: the comparison sees nothing")
+	for name, opts := range map[string]Options{
+		"zstd":      {Compression: compression(t, "zstd:3")},
+		"xz":        {Compression: compression(t, "xz:1")},
+		"gzip":      {Compression: compression(t, "gzip:9")},
+		"lz4":       {Compression: compression(t, "lz4:hc")},
+		"directory": {Compression: compression(t, "zstd:3"), Order: OrderDirectory},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts.BlockSize = 128 << 10
+			want := imageBytes(t, fsys, opts)
+			for _, workers := range []int{1, 2, 8} {
+				opts.Workers = workers
+				if !bytes.Equal(imageBytes(t, shuffled{fsys}, opts), want) {
+					t.Errorf("%d workers: another image", workers)
+				}
+			}
+			opts.ModTime = time.Unix(1e9, 0)
+			if bytes.Equal(imageBytes(t, fsys, opts), want) {
+				t.Error("an image with another date has the same bytes: the comparison sees nothing")
+			}
+		})
 	}
 }
 
-// An image of an image is the image, but for hard links, whose first name may differ.
 func TestImageOfImage(t *testing.T) {
 	tree := full(t)
 	opts := Options{Compression: compression(t, "zstd:3")}
@@ -511,15 +517,16 @@ func (acl) Xattrs(name string) (map[string][]byte, error) {
 	return map[string][]byte{"system.posix_acl_access": {1}, "user.a": {2}}, nil
 }
 
+// BenchmarkWrite presses a tree of its own, or the one that ISOPRESS_BENCH_TREE
+// names. With -cpuprofile it tells where the time goes.
 func BenchmarkWrite(b *testing.B) {
 	tree := newTestTree(b)
-	for i := range 2000 {
-		tree.file(fmt.Sprintf("small/%d", i), text(uint64(i), 500+i*7%20_000))
+	if dir := os.Getenv("ISOPRESS_BENCH_TREE"); dir != "" {
+		tree.dir = dir
+	} else {
+		benchmarkTree(tree)
 	}
-	for i := range 20 {
-		tree.file(fmt.Sprintf("large/%d", i), append(random(uint64(i), 500_000), text(uint64(i), 2_000_000)...))
-	}
-	for _, spec := range []string{"none", "zstd:1", "zstd:19", "gzip:9"} {
+	for _, spec := range []string{"none", "lz4", "lz4:hc", "zstd:1", "zstd:3", "zstd:19", "gzip:9", "xz"} {
 		b.Run(spec, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -530,5 +537,23 @@ func BenchmarkWrite(b *testing.B) {
 				b.SetBytes(res.Bytes)
 			}
 		})
+	}
+}
+
+func benchmarkTree(tree testTree) {
+	for i := range 2000 {
+		tree.file(fmt.Sprintf("small/%d", i), text(uint64(i), 500+i*7%20_000))
+	}
+	for i := range 20 {
+		tree.file(fmt.Sprintf("large/%d", i), append(random(uint64(i), 500_000), text(uint64(i), 2_000_000)...))
+	}
+}
+
+func BenchmarkSketch(b *testing.B) {
+	data := words(1, 1<<20)
+	b.SetBytes(int64(len(data)))
+	var s sketcher
+	for b.Loop() {
+		s.sketch(data)
 	}
 }
