@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"strconv"
@@ -42,6 +43,7 @@ var cases = map[string]*tree{
 }
 
 func main() {
+	debug.SetGCPercent(40) // as cmd/isopress does
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bounds:", err)
 		os.Exit(1)
