@@ -197,7 +197,8 @@ func allocated(f func()) uint64 {
 // TestDecodeAllocations: once warm, decoders allocate next to nothing; the
 // library behind LZMA cannot be reset.
 func TestDecodeAllocations(t *testing.T) {
-	limits := map[Algorithm]uint64{LZMA: 150_000}
+	// Under the race detector, a sync.Pool drops some of what zstd's decoder puts there.
+	limits := map[Algorithm]uint64{LZMA: 150_000, Zstd: 20_000}
 	for _, block := range storedBlocks(t) {
 		dec, err := NewDecoder(block.algorithm)
 		if err != nil {
