@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"maps"
@@ -14,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -63,9 +63,12 @@ type entry struct {
 	node *inode
 }
 
-// digest is the SHA-256 of a block's content; the zero value stands for a block
-// of nothing but zero bytes.
-type digest [sha256.Size]byte
+// digest identifies a block's content; the zero value stands for a block of
+// nothing but zero bytes.
+type digest struct {
+	sum   [sha256.Size]byte // SHA-256: what decides whether contents are equal
+	check uint32            // CRC-32C: tells cheaply that the second reading found the same
+}
 
 // path is the slash-separated name relative to the root.
 func (n *inode) path() string {
@@ -103,13 +106,13 @@ type XattrFS interface {
 // linkKey identifies a file within the input, to find its further names.
 type linkKey struct{ dev, ino uint64 }
 
-// indexer walks a tree into inodes.
+// indexer walks a tree into inodes. What it finds is hashed while it walks on.
 type indexer struct {
 	ctx    context.Context
 	fsys   fs.FS
 	opts   *Options
 	links  map[linkKey]*inode
-	files  []*inode // regular, in the walk's order
+	files  fileQueue // regular, in the walk's order
 	xattrs xattrTable
 	ids    idTable
 	left   map[string]*leftOut // xattrs that the format does not hold, by name
@@ -125,24 +128,38 @@ type leftOut struct {
 
 // index walks fsys and hashes its files.
 func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, error) {
+	g, ctx := errgroup.WithContext(ctx)
 	x := &indexer{ctx: ctx, fsys: fsys, opts: opts, links: map[linkKey]*inode{},
 		left: map[string]*leftOut{}, report: newReporter(opts)}
-	info, err := fs.Stat(fsys, ".")
+	x.files.more.L = &x.files.mu
+	var root *inode
+	g.Go(func() (err error) {
+		defer x.files.end()
+		root, err = x.walk()
+		return err
+	})
+	for range opts.Workers {
+		g.Go(x.hash)
+	}
+	err := g.Wait()
+	return root, x, err
+}
+
+// walk lists the tree.
+func (x *indexer) walk() (*inode, error) {
+	info, err := fs.Stat(x.fsys, ".")
 	if err != nil {
-		return nil, nil, pathError(".", err)
+		return nil, pathError(".", err)
 	}
 	if !info.IsDir() {
-		return nil, nil, pathError(".", errors.New("the root is not a directory"))
+		return nil, pathError(".", errors.New("the root is not a directory"))
 	}
 	root, err := x.add(nil, ".", ".", info)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	x.warn()
-	if err := x.hash(); err != nil {
-		return nil, nil, err
-	}
-	return root, x, nil
+	return root, nil
 }
 
 // add makes the inode of one name, and of what is below it.
@@ -164,8 +181,11 @@ func (x *indexer) add(dir *inode, name, path string, info fs.FileInfo) (*inode, 
 	if err := x.fill(n, path, info, sys); err != nil {
 		return nil, n.fail(err)
 	}
-	if n.kind == typeDir {
+	switch n.kind {
+	case typeDir:
 		return n, x.list(n, path)
+	case typeFile:
+		x.files.add(n)
 	}
 	return n, nil
 }
@@ -208,7 +228,6 @@ func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys sysAttr) (er
 		if n.content.size < 0 || n.content.size/int64(x.opts.BlockSize) > math.MaxInt32 {
 			return fmt.Errorf("%w: size of %d bytes in blocks of %d", ErrTooLarge, n.content.size, x.opts.BlockSize)
 		}
-		x.files = append(x.files, n)
 	case typeSymlink:
 		if _, ok := x.fsys.(fs.ReadLinkFS); !ok {
 			return errors.New("a symbolic link, but the file system has no ReadLink (fs.ReadLinkFS); DirFS has")
@@ -321,39 +340,70 @@ func kindOf(m fs.FileMode) (inodeType, error) {
 	return 0, fmt.Errorf("squashfs holds no file of type %v", m.Type())
 }
 
-// hash reads all regular files, in parallel, into the digests of their blocks.
-func (x *indexer) hash() error {
-	var total, done atomic.Int64
-	for _, f := range x.files {
-		total.Add(f.content.size)
-	}
-	next := make(chan *inode)
-	g, ctx := errgroup.WithContext(x.ctx)
-	g.Go(func() error {
-		defer close(next)
-		for _, f := range x.files {
-			select {
-			case next <- f:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range x.opts.Workers {
-		g.Go(func() error {
-			h := hasher{ctx: ctx, fsys: x.fsys, similar: x.opts.Order == OrderSimilar && !x.opts.NoFragments, buf: make([]byte, x.opts.BlockSize), advance: func(n int) {
-				x.report.progress(Progress{Stage: StageHash, Done: done.Add(int64(n)), Total: total.Load()})
-			}}
-			for f := range next {
-				if err := h.hash(f); err != nil {
-					return err
-				}
-			}
+// fileQueue holds the regular files that the walk has found. It is as long as need
+// be, as all of them are kept anyway: the walk never waits.
+type fileQueue struct {
+	mu    sync.Mutex
+	more  sync.Cond
+	found []*inode
+	taken int   // of found
+	ended bool  // there are no more
+	size  int64 // of all contents, in bytes
+	done  int64 // bytes hashed
+}
+
+func (q *fileQueue) add(n *inode) {
+	q.mu.Lock()
+	q.found = append(q.found, n)
+	q.size += n.content.size
+	q.mu.Unlock()
+	q.more.Signal()
+}
+
+func (q *fileQueue) end() {
+	q.mu.Lock()
+	q.ended = true
+	q.mu.Unlock()
+	q.more.Broadcast()
+}
+
+// take waits for the next file; nil is the end.
+func (q *fileQueue) take() *inode {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.taken == len(q.found) {
+		if q.ended {
 			return nil
-		})
+		}
+		q.more.Wait()
 	}
-	return g.Wait()
+	q.taken++
+	return q.found[q.taken-1]
+}
+
+// advance counts what has been hashed. Of how much is known once the walk has ended.
+func (q *fileQueue) advance(n int) (done, size int64, ended bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.done += int64(n)
+	return q.done, q.size, q.ended
+}
+
+// hash is one worker: it reads regular files into the digests of their blocks.
+func (x *indexer) hash() error {
+	h := hasher{ctx: x.ctx, fsys: x.fsys, buf: make([]byte, x.opts.BlockSize),
+		similar: x.opts.Order == OrderSimilar && !x.opts.NoFragments,
+		advance: func(n int) {
+			if done, size, ended := x.files.advance(n); ended {
+				x.report.progress(Progress{Stage: StageHash, Done: done, Total: size})
+			}
+		}}
+	for f := x.files.take(); f != nil; f = x.files.take() {
+		if err := h.hash(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hasher reads one file after the other.
@@ -443,11 +493,23 @@ func atEnd(r io.Reader) error {
 	}
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 func digestOf(b []byte) digest {
 	if isZero(b) {
 		return digest{}
 	}
-	return sha256.Sum256(b)
+	return digest{sha256.Sum256(b), crc32.Checksum(b, castagnoli)}
+}
+
+// matches tells whether b is still what d was made of. It is there for files that
+// change while the image is made; against one who wants it to be wrong, a second
+// SHA-256 would not help either, as the first reading is theirs too.
+func (d digest) matches(b []byte) bool {
+	if d == (digest{}) {
+		return isZero(b)
+	}
+	return crc32.Checksum(b, castagnoli) == d.check
 }
 
 // reporter serialises the callbacks.

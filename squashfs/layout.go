@@ -55,7 +55,7 @@ func compareContents(a, b *content) int {
 	return cmp.Or(cmp.Compare(a.size, b.size), slices.CompareFunc(a.digests, b.digests, compareDigests))
 }
 
-func compareDigests(a, b digest) int { return bytes.Compare(a[:], b[:]) }
+func compareDigests(a, b digest) int { return bytes.Compare(a.sum[:], b.sum[:]) }
 
 // findTails makes pieces of what goes into fragment blocks: of equal tails one.
 func (l *layouter) findTails() {
@@ -125,7 +125,7 @@ const maxSameStart = 64
 // what is taken in has taken none in itself.
 func (l *layouter) shareRuns() {
 	var long []*blocks // in which and of which runs are looked for
-	equal := map[digest]*blocks{}
+	equal := map[[sha256.Size]byte]*blocks{}
 	starts := map[digest][]*blocks{}
 	for _, c := range l.plan.contents {
 		b := c.blocks
@@ -176,12 +176,12 @@ func (l *layouter) shareRuns() {
 	}
 }
 
-func digestOfAll(list []digest) digest {
+func digestOfAll(list []digest) [sha256.Size]byte {
 	h := sha256.New()
 	for i := range list {
-		h.Write(list[i][:])
+		h.Write(list[i].sum[:])
 	}
-	return digest(h.Sum(nil))
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // packTails puts the pieces into fragment blocks, cluster by cluster.

@@ -46,7 +46,7 @@ func (p *Plan) fragmentBlocks() map[string]bool {
 		var b strings.Builder
 		for _, t := range r.parts {
 			d := t.digest()
-			b.Write(d[:])
+			b.Write(d.sum[:])
 		}
 		found[b.String()] = true
 	}

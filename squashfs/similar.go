@@ -38,7 +38,7 @@ type piece struct {
 }
 
 // hash is a random number that the piece's bytes decide.
-func (p *piece) hash() uint64 { return binary.LittleEndian.Uint64(p.content.tailDigest()[:]) }
+func (p *piece) hash() uint64 { return binary.LittleEndian.Uint64(p.content.tailDigest().sum[:]) }
 
 // edge joins two alike pieces, by their indexes.
 type edge struct {

@@ -2,6 +2,7 @@ package squashfs
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -108,7 +109,7 @@ func FromTar(ctx context.Context, opts TarOptions, archives ...io.Reader) (*Tar,
 }
 
 func newTar(opts TarOptions) *Tar {
-	return &Tar{opts: opts, xattrs: tarXattrs{sets: map[digest]map[string][]byte{}}}
+	return &Tar{opts: opts, xattrs: tarXattrs{sets: map[[sha256.Size]byte]map[string][]byte{}}}
 }
 
 // Close removes what the Tar keeps on disk. Archives remain the caller's to close.

@@ -239,7 +239,7 @@ const (
 
 // tarXattrs are the sets of extended attributes, each once.
 type tarXattrs struct {
-	sets map[digest]map[string][]byte
+	sets map[[sha256.Size]byte]map[string][]byte
 	size int64
 }
 
@@ -310,7 +310,7 @@ func (t *tarXattrs) once(set map[string][]byte) (map[string][]byte, error) {
 			b = append(b, s...)
 		}
 	}
-	key := digest(sha256.Sum256(b))
+	key := sha256.Sum256(b)
 	if kept, ok := t.sets[key]; ok {
 		return kept, nil
 	}

@@ -56,7 +56,7 @@ func lz4Warning(level int) string {
 
 func newLZ4Block(level int) Block {
 	if level == 0 {
-		return &lz4Block{compress: new(lz4.Compressor).CompressBlock}
+		return &lz4Block{compress: new(lz4.CompressorCCompat).CompressBlock}
 	}
 	if lib, err := liblz4(); err == nil {
 		return &lz4HCBlock{lib: lib, level: int32(level), state: make([]uint64, (lib.size()+7)/8)}
