@@ -72,7 +72,7 @@ func checkVolumeID(id string) error {
 	if len(id) < 1 || len(id) > maxVolumeID {
 		return fmt.Errorf("iso: volume ID %q: %d characters, must be 1-%d", id, len(id), maxVolumeID)
 	}
-	for _, c := range []byte(id) {
+	for _, c := range id {
 		if c < ' ' || c > '~' || c == '/' {
 			return fmt.Errorf("iso: volume ID %q: holds %q, must be printable ASCII without '/'", id, c)
 		}

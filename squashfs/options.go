@@ -115,6 +115,13 @@ type Progress struct {
 	Written     int64 // bytes of image so far
 }
 
+// Validate reports what is wrong with the options themselves. [Prepare] and
+// [Write] do so, too.
+func (o Options) Validate() error {
+	_, err := o.withDefaults()
+	return err
+}
+
 // withDefaults returns a copy with the zero values filled in, or what is wrong.
 func (o Options) withDefaults() (Options, error) {
 	o.Compression = o.Compression.withDefault()
