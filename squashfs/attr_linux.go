@@ -8,23 +8,20 @@ import (
 )
 
 // platformAttr understands what package os gives.
-func platformAttr(sys any) (sysAttr, error) {
+func platformAttr(sys any) (Attr, error) {
 	st, ok := sys.(*syscall.Stat_t)
 	if !ok || st == nil {
-		return sysAttr{}, nil
+		return Attr{}, nil
 	}
 	rdev, err := encodeDev(uint64(st.Rdev))
 	if err != nil {
-		return sysAttr{}, err
+		return Attr{}, err
 	}
 	nlink := uint32(2) // more than one is all that matters
 	if st.Nlink < 2 {
 		nlink = 1
 	}
-	return sysAttr{
-		Attr: Attr{UID: st.Uid, GID: st.Gid, Rdev: rdev, Inode: st.Ino, Nlink: nlink},
-		dev:  uint64(st.Dev),
-	}, nil
+	return Attr{UID: st.Uid, GID: st.Gid, Rdev: rdev, Inode: st.Ino, Dev: uint64(st.Dev), Nlink: nlink}, nil
 }
 
 // encodeDev packs a device number as the kernel's new_encode_dev does: 12 bits

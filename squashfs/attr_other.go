@@ -3,4 +3,4 @@
 package squashfs
 
 // platformAttr knows no owners on this system: everything belongs to root.
-func platformAttr(any) (sysAttr, error) { return sysAttr{}, nil }
+func platformAttr(any) (Attr, error) { return Attr{}, nil }

@@ -32,7 +32,12 @@ const (
 	padding          = 4096
 	minBlockLog      = 12
 	maxBlockLog      = 20
-	maxSymlinkTarget = 65535
+	maxSymlinkTarget = 65535 // that is read
+
+	// maxWrittenTarget is what Linux follows: PATH_MAX without the zero byte. The
+	// kernel cuts a target of 4096 bytes (page_get_link in fs/namei.c) and refuses
+	// longer ones (fs/squashfs/inode.c).
+	maxWrittenTarget = 4095
 )
 
 // MinBlockSize and MaxBlockSize bound [Options.BlockSize], which is a power of two.
@@ -260,9 +265,13 @@ type Attr struct {
 	// Rdev is the device number of a device file, as makedev encodes it in
 	// Linux's 32 bits (kernel: new_encode_dev).
 	Rdev uint32
-	// Inode, where not 0, names the file within its file system: names of equal
-	// Inode are hard links of one file.
+	// Inode, where not 0, names the file within the file system that Dev names:
+	// names of equal Dev and Inode are hard links of one file.
 	Inode uint64
+	// Dev tells apart the file systems that Inode counts in, where an [fs.FS]
+	// joins several. A [Reader] has one of its own each, from 1<<63 on, in the
+	// order in which they were opened. No image holds it.
+	Dev uint64
 	// Nlink is the number of names; Inode matters only where it is over 1.
 	Nlink uint32
 	// Xattrs are the extended attributes by full name ("user.x", "security.capability").

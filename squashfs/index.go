@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -106,12 +107,20 @@ type XattrFS interface {
 // linkKey identifies a file within the input, to find its further names.
 type linkKey struct{ dev, ino uint64 }
 
+// linked is a file that has further names, as its first name shows it.
+type linked struct {
+	node  *inode
+	mode  fs.FileMode
+	size  int64
+	mtime time.Time
+}
+
 // indexer walks a tree into inodes. What it finds is hashed while it walks on.
 type indexer struct {
 	ctx    context.Context
 	fsys   fs.FS
 	opts   *Options
-	links  map[linkKey]*inode
+	links  map[linkKey]linked
 	files  fileQueue // regular, in the walk's order
 	xattrs xattrTable
 	ids    idTable
@@ -128,8 +137,11 @@ type leftOut struct {
 
 // index walks fsys and hashes its files.
 func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, error) {
+	if fsys == nil {
+		return nil, nil, errors.New("squashfs: there is no file system to press: fsys is nil")
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	x := &indexer{ctx: ctx, fsys: fsys, opts: opts, links: map[linkKey]*inode{},
+	x := &indexer{ctx: ctx, fsys: fsys, opts: opts, links: map[linkKey]linked{},
 		left: map[string]*leftOut{}, report: newReporter(opts)}
 	x.files.more.L = &x.files.mu
 	var root *inode
@@ -174,7 +186,9 @@ func (x *indexer) add(dir *inode, name, path string, info fs.FileInfo) (*inode, 
 	if err != nil {
 		return nil, n.fail(err)
 	}
-	if first := x.link(n, info, sys); first != nil {
+	if first, err := x.link(n, info, sys); err != nil {
+		return nil, n.fail(err)
+	} else if first != nil {
 		first.nlink++
 		return first, nil
 	}
@@ -190,21 +204,37 @@ func (x *indexer) add(dir *inode, name, path string, info fs.FileInfo) (*inode, 
 	return n, nil
 }
 
-// link returns the inode that an earlier name of the same file has.
-func (x *indexer) link(n *inode, info fs.FileInfo, sys sysAttr) *inode {
+// link returns the inode that an earlier name of the same file has. Names that
+// show different files are an error, and not one file: the numbers may come from
+// an [fs.FS] that joins others, or the file has changed since.
+func (x *indexer) link(n *inode, info fs.FileInfo, sys Attr) (*inode, error) {
 	if x.opts.NoHardLinks || info.IsDir() || sys.Nlink < 2 || sys.Inode == 0 {
-		return nil
+		return nil, nil
 	}
-	key := linkKey{sys.dev, sys.Inode}
-	if first := x.links[key]; first != nil {
-		return first
+	key := linkKey{sys.Dev, sys.Inode}
+	this := linked{n, info.Mode(), info.Size(), info.ModTime()}
+	first, ok := x.links[key]
+	if !ok {
+		x.links[key] = this
+		return nil, nil
 	}
-	x.links[key] = n
-	return nil
+	differs := func(what string, a, b any) error {
+		return fmt.Errorf("said to be one file with %s, device %#x and inode %d, but its %s is %v, the other's %v",
+			first.node.path(), key.dev, key.ino, what, b, a)
+	}
+	switch {
+	case first.mode != this.mode:
+		return nil, differs("mode", first.mode, this.mode)
+	case first.size != this.size:
+		return nil, differs("size", first.size, this.size)
+	case !first.mtime.Equal(this.mtime):
+		return nil, differs("date", first.mtime.UTC(), this.mtime.UTC())
+	}
+	return first.node, nil
 }
 
 // fill sets the inode's metadata.
-func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys sysAttr) (err error) {
+func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys Attr) (err error) {
 	if n.kind, err = kindOf(info.Mode()); err != nil {
 		return err
 	}
@@ -235,8 +265,8 @@ func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys sysAttr) (er
 		if n.target, err = fs.ReadLink(x.fsys, path); err != nil {
 			return err
 		}
-		if len(n.target) == 0 || len(n.target) > maxSymlinkTarget {
-			return fmt.Errorf("%w: symbolic link of %d bytes", ErrTooLarge, len(n.target))
+		if len(n.target) == 0 || len(n.target) > maxWrittenTarget {
+			return fmt.Errorf("%w: symbolic link of %d bytes, not 1 to %d", ErrTooLarge, len(n.target), maxWrittenTarget)
 		}
 	case typeBlockDev, typeCharDev:
 		n.rdev = sys.Rdev
@@ -244,7 +274,7 @@ func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys sysAttr) (er
 	return x.addXattrs(n, path, sys)
 }
 
-func (x *indexer) addXattrs(n *inode, path string, sys sysAttr) error {
+func (x *indexer) addXattrs(n *inode, path string, sys Attr) error {
 	if x.opts.NoXattrs {
 		return nil
 	}
@@ -442,7 +472,11 @@ func (h *hasher) hash(n *inode) error {
 		left -= int64(len(b))
 		h.advance(len(b))
 	}
-	if err := atEnd(f); err != nil {
+	err = atEnd(f)
+	if err == errGrown && c.size == 0 {
+		err = errNotEmpty
+	}
+	if err != nil {
 		return n.fail(err)
 	}
 	return nil
@@ -453,6 +487,8 @@ var (
 	errShrunk  = errors.New("the file shrank while it was read")
 	errGrown   = errors.New("the file grew while it was read")
 	errChanged = errors.New("the file changed while it was read")
+
+	errNotEmpty = errors.New("the file has content although its size is 0 (a file of /proc or /sys?)")
 )
 
 // openRegular opens a file that was a regular one when it was listed.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isopress/isopress/internal/codec"
@@ -48,6 +49,7 @@ const (
 // size it says, which may be far more than the image's: limit what you read.
 type Reader struct {
 	src    io.ReaderAt
+	dev    uint64 // [Attr.Dev] of all files
 	sb     *superblock
 	info   Superblock
 	ids    []uint32
@@ -90,12 +92,19 @@ type Superblock struct {
 	UncompressedIDs       bool
 }
 
+// readers counts those ever made, and so tells their files apart: no kernel has
+// a device number of 64 bits that begins with a one, which is theirs.
+var readers atomic.Uint64
+
+const firstReaderDev = 1<<63 - 1
+
 // NewReader reads the superblock and the small tables of the image that is at
 // the start of r. The size is that of r in bytes; the image may be shorter, as
 // one padded or followed by something else is. The Reader does not close r.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	rd := &Reader{
 		src:    r,
+		dev:    firstReaderDev + readers.Add(1),
 		meta:   newLRUCache[uint64, *readerMeta](readerMetaCache),
 		data:   newLRUCache[readerBlock, []byte](readerDataCache),
 		marks:  newLRUCache[inodeRef, []readerMark](readerDirCache),

@@ -12,6 +12,7 @@ import (
 // readerInode is an inode of any kind; fields that its kind lacks are zero.
 type readerInode struct {
 	ref    inodeRef
+	dev    uint64 // of the Reader
 	typ    inodeType
 	mode   uint16
 	uid    uint32
@@ -59,7 +60,7 @@ func (r *Reader) readInode(ref inodeRef) (*readerInode, error) {
 	if err := c.read(b[:readerBaseSize]); err != nil {
 		return nil, fmt.Errorf("inode %#x: %w", uint64(ref), err)
 	}
-	n := &readerInode{ref: ref, xattr: invalidXattr, nlink: 1}
+	n := &readerInode{ref: ref, dev: r.dev, xattr: invalidXattr, nlink: 1}
 	if err := n.decodeBase(b[:], r.ids); err != nil {
 		return nil, fmt.Errorf("inode %#x: %w", uint64(ref), err)
 	}
@@ -249,5 +250,5 @@ func (i readerInfo) IsDir() bool        { return i.typ.basic() == typeDir }
 func (i readerInfo) String() string     { return fs.FormatFileInfo(i) }
 
 func (i readerInfo) Sys() any {
-	return &Attr{UID: i.uid, GID: i.gid, Rdev: i.rdev, Inode: uint64(i.number), Nlink: i.nlink}
+	return &Attr{UID: i.uid, GID: i.gid, Rdev: i.rdev, Inode: uint64(i.number), Dev: i.dev, Nlink: i.nlink}
 }

@@ -357,6 +357,8 @@ func TestErrors(t *testing.T) {
 		"type":         {fstest.MapFS{"d/a": {Mode: fs.ModeIrregular}}, Options{}, "squashfs: d/a: squashfs holds no file of type"},
 		"no root":      {fstest.MapFS{".": {Mode: 0o644}}, Options{}, "not a directory"},
 		"missing":      {os.DirFS("/nonexistent"), Options{}, "no such file"},
+		"no fs":        {nil, Options{}, "fsys is nil"},
+		"nil Attr":     {fstest.MapFS{"a": {Sys: (*Attr)(nil)}}, Options{}, "squashfs: a: Sys is a nil *Attr"},
 		"long target":  {fstest.MapFS{"l": {Mode: fs.ModeSymlink, Data: make([]byte, 70_000)}}, Options{}, "symbolic link of 70000 bytes"},
 		"listed twice": {twice{ok}, Options{}, `"a" is listed twice`},
 	} {
@@ -456,7 +458,7 @@ func TestHugeSizes(t *testing.T) {
 		t.Errorf("a pipe in a file's place: %v", err)
 	}
 	empty := fstest.MapFS{"a": {}}
-	if _, err := Write(t.Context(), discard{}, changingEmpty{empty}, Options{}); !errors.Is(err, errGrown) {
+	if _, err := Write(t.Context(), discard{}, changingEmpty{empty}, Options{}); !errors.Is(err, errNotEmpty) {
 		t.Errorf("an empty file that has content: %v", err)
 	}
 }
