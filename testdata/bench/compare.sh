@@ -19,7 +19,10 @@
 #   --repeat N              run the fast codecs (zstd:1-5, lz4) N times, the tools taking turns;
 #                           medians of the times, most of the memory
 #   --cold                  drop the page cache before each run (as root) rather than fill it once
-#   --check                 compare all of each image with the input; else the number of its entries
+#   --check                 compare each image with the input: all content, and of a tree the metadata and,
+#                           where getfattr is installed, the xattrs; else only the number of entries
+#
+# A row that fails says why and the rest goes on; the exit status is 1 then.
 #
 # Environment: MKSQUASHFS, MKSQUASHFS2, GENSQUASHFS, UNSQUASHFS and ISOPRESS name the programs
 # (default: those on PATH, bin/isopress); ISOPRESS_FLAGS is --also "isopress $ISOPRESS_FLAGS"; JOBS are
@@ -39,7 +42,7 @@ usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 # --- Options
 
 command_line="testdata/bench/compare.sh $*"
-inputs=() codecs=() mksquashfs=() also=() tools=mksquashfs,gensquashfs,isopress repeat=1 cold='' check=''
+inputs=() codecs=() mksquashfs=() also=() tools=mksquashfs,gensquashfs,isopress repeat=1 cold='' check='' failed=''
 while [ $# -gt 0 ]; do
   option=$1; shift
   case $option in
@@ -66,6 +69,9 @@ done
 [ -z "$cold" ] || [ -w /proc/sys/vm/drop_caches ] || die "--cold: only root can drop the page cache"
 [ -x /usr/bin/time ] || die "/usr/bin/time: not found (Debian: apt install time)"
 command -v "$unsquashfs" >/dev/null || die "$unsquashfs: not found (Debian: apt install squashfs-tools)"
+if [ -n "$check" ] && [[ " ${inputs[*]}" = *" tree "* ]] && ! command -v getfattr >/dev/null; then
+  echo "compare.sh: --check: xattrs are not compared: getfattr: not found (Debian: apt install attr)" >&2
+fi
 
 work=$(mktemp -d)
 clean() { umount -l "$work/out" 2>/dev/null || true; rm -rf "$work"; }
@@ -116,10 +122,14 @@ use_closure() { # use_closure DIR
   for f in store-paths registration; do [ -r "$1/$f" ] || die "$1/$f: not found"; done
   kind=closure closure=$1 name="closure $1"
   mapfile -t sources < "$closure/store-paths"
+  has_files "$closure/store-paths"
   cp "$closure/registration" "$work/nix-path-registration"
   pack_file > "$work/pack"
   about="${#sources[@]} store paths. mksquashfs as nixpkgs calls it; gensquashfs with a pack file of the same names and modes"
 }
+
+# has_files WHAT: sources without a regular file, as links that find does not follow, measure nothing.
+has_files() { [ -n "$(find "${sources[@]}" -type f -print -quit)" ] || die "$1: no regular file"; }
 
 # gensquashfs takes a directory or a list. The list leaves the store where it is, and gives owner, date
 # and names without hard links as the other two do.
@@ -145,13 +155,25 @@ use_tree() { # use_tree [NAME=]DIR[:DIR...]|second
       tree=$(realpath "${dirs[0]}")
       about=$tree
     else
-      tree=$work/tree; mkdir "$tree"
-      cp -a --reflink=auto "${dirs[@]}" "$tree/"
+      copy_of "${dirs[@]}"
       about="copies of ${dirs[*]} side by side"
     fi
   fi
   [ -d "$tree" ] || die "$tree: not a directory"
   name="tree $name" sources=("$tree")
+  has_files "$tree"
+}
+
+# copy_of DIR... puts the directories side by side, by the names that they are given with: a DIR may be a link.
+copy_of() {
+  local dir
+  tree=$work/tree; mkdir "$tree"
+  for dir; do
+    dir=$(realpath -s "$dir")
+    [ -d "$dir" ] || die "$dir: not a directory"
+    [ ! -e "$tree/${dir##*/}" ] || die "$dir: there is another of that name"
+    cp -a -H --reflink=auto "$dir" "$tree/"
+  done
 }
 
 second_tree() {
@@ -159,9 +181,8 @@ second_tree() {
   goroot=$(go env GOROOT)
   python=/usr/bin/python3; [ -x $python ] || python=python3
   stdlib=$($python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
-  tree=$work/tree; mkdir "$tree"
-  cp -a --reflink=auto "$goroot/src" "$tree/go"
-  cp -a --reflink=auto "$stdlib" "$tree/"
+  copy_of "$goroot/src" "$stdlib"
+  mv "$tree/src" "$tree/go"
   about="copies of $goroot/src ($(go env GOVERSION)) and $stdlib side by side"
 }
 
@@ -227,7 +248,7 @@ run_once() {
   rm -f "$image"
   [ -z "$cold" ] || { sync; echo 3 > /proc/sys/vm/drop_caches; }
   if ! /usr/bin/time -q -f '%e %U %S %M' -o "$work/time" "${argv[@]}" >"$work/log" 2>&1; then
-    message=$(grep -v '^$' "$work/log" | head -n 1)
+    message=$(grep -a -m 1 -v '^$' "$work/log" || true)
     echo "${message:-no message}" > "$result.failed"
   elif [ ! -s "$result" ] && ! message=$(verify); then
     echo "$(stat -c %s "$image") bytes, but the image is wrong: $message" > "$result.failed"
@@ -240,13 +261,14 @@ run_once() {
 # verify says what is wrong with the image, if anything is. It is read by the kernel where that can
 # be had (as root), else by unsquashfs, which wants room.
 verify() {
-  local out=$work/out status=0
+  local out=$work/out status=0 flags=(-no-progress -f)
   mkdir -p "$out"
   if mount -t squashfs -o ro,loop "$image" "$out" 2>/dev/null; then
     differences "$out" > "$work/verify" 2>&1 || status=1
     umount "$out"
   else
-    "$unsquashfs" -no-progress -f -d "$out" "$image" >/dev/null 2>"$work/verify" &&
+    [ "$(id -u)" = 0 ] || flags+=(-user-xattrs) # only root can set others
+    "$unsquashfs" "${flags[@]}" -d "$out" "$image" >/dev/null 2>"$work/verify" &&
       differences "$out" > "$work/verify" 2>&1 || status=1
     chmod -R u+w "$out"; rm -rf "$out"
   fi
@@ -263,35 +285,56 @@ differences() {
   [ "$got" = "$want" ] || { echo "$got entries where $want are expected"; return 1; }
   [ -n "$check" ] || return 0
   if [ "$kind" = tree ]; then
-    same_content "$tree" "$1" && no_output diff --changed-group-format='%<%>' --unchanged-group-format= \
-      <(metadata "$tree") <(metadata "$1")
+    same_content "$tree" "$1" && same_list metadata "$tree" "$1" && same_list xattrs "$tree" "$1"
     return
   fi
   cmp <(sort "$work/nix-path-registration") <(sort "$1/nix-path-registration") || return
   for source in "${sources[@]}"; do same_content "$source" "$1/${source##*/}" || return; done
 }
 
-# no_output COMMAND... passes output on, and fails where there is some.
-no_output() {
-  local out
-  out=$("$@") || true
-  [ -z "$out" ] || { echo "$out"; return 1; }
+# same_content A B: devices, pipes and sockets, for which diff says 1, are left to metadata; 2 is that diff
+# could not read something.
+same_content() {
+  local out status=0
+  out=$(diff -rq --no-dereference "$1" "$2" 2>&1) || status=$?
+  out=$(grep -Ev '^File .* is a (fifo|socket|character|block)' <<< "$out") || true
+  [ $status -gt 1 ] || [ -n "$out" ] || return 0
+  echo "${out:-diff: exit status $status}"
+  return 1
 }
 
-# same_content A B: devices, pipes and sockets, which diff cannot compare, are left to metadata.
-same_content() { no_output diff_content "$@"; }
-diff_content() {
-  diff -rq --no-dereference "$1" "$2" 2>&1 | grep -Ev '^File .* is a (fifo|socket|character|block)'
+# same_list COMMAND A B: COMMAND prints the same lines for both.
+same_list() {
+  local out status=0
+  "$1" "$2" > "$work/want" || { echo "$1 of $2 failed"; return 1; }
+  "$1" "$3" > "$work/got" || { echo "$1 of $3 failed"; return 1; }
+  out=$(diff -a --old-line-format='wanted %L' --new-line-format='found %L' --unchanged-line-format= \
+    "$work/want" "$work/got") || status=$?
+  [ $status = 0 ] || echo "$1: ${out:-diff: exit status $status}"
+  return $status
 }
 
 # metadata is that of all but the root, which is the directory's own, without the number of hard links,
 # which gensquashfs 1.2 does not keep.
 metadata() { find "$1" -mindepth 1 -printf '%P %y %m %U %G %.10T@ %l\n' | sort; }
 
+# xattrs are those of all but the root, of the namespaces that squashfs has; only of user where verify
+# could unpack no others. The kernel does not support them on an image that has none.
+xattrs() {
+  local namespaces='user|trusted|security'
+  command -v getfattr >/dev/null || return 0
+  [ "$(id -u)" = 0 ] || namespaces=user
+  (cd "$1" && getfattr -RPhd -e hex -m "^($namespaces)\\." .) > "$work/xattrs" 2>"$work/log" || {
+    [ -s "$work/log" ] && ! grep -v ': Operation not supported$' "$work/log" >&2 || return 1
+  }
+  awk '/^# file: / { file = substr($0, 9); next } $0 != "" && file != "." { print file, $0 }' "$work/xattrs" | sort
+}
+
 # print_row ROW REFERENCE prints the row's medians.
 print_row() {
   local result=$work/row$1
   if [ -e "$result.failed" ]; then
+    failed=1
     echo "| ${row_name[$1]} | failed: $(tr '|' / < "$result.failed") | | | | |"
     return
   fi
@@ -348,3 +391,4 @@ for input in "${inputs[@]}"; do
   for codec in "${codecs[@]}"; do table "$codec"; done
   rm -rf "$work/tree"
 done
+[ -z "$failed" ] || exit 1
