@@ -7,6 +7,8 @@
 #
 #   testdata/bench/bounds.sh [CASE[=COMPRESSION[,COMPRESSION...]]...]
 #
+# A row that fails says why and the rest goes on; the exit status is 1 then.
+#
 # CASE: blocks (64 workers), million, 20gib, 60000entries, 100000links; all of them by default.
 #
 # Environment: JOBS are the workers where the case does not say (2), MEMORY the bounds in MiB ("256 64"),
@@ -17,6 +19,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 jobs=${JOBS:-2}
 read -ra bounds <<< "${MEMORY:-256 64}"
 read -ra flags <<< "${FLAGS:-}"
+failed=''
 
 die() { echo "bounds.sh: $*" >&2; exit 1; }
 [ $# -gt 0 ] || set -- blocks=zstd:3,zstd:19,xz million 20gib=zstd:1,lz4 60000entries 100000links
@@ -40,20 +43,23 @@ entries() {
 
 # press CASE COMPRESSION MIB prints one row.
 press() {
-  local workers=$jobs want got row
+  local workers=$jobs want got row message
   [ "$1" != blocks ] || workers=64
   want=$(entries "$1")
   if ! row=$("$work/bounds" -case "$1" -compression "$2" -memory "$3" -workers "$workers" -check \
       -o "$work/image" "${flags[@]}" 2>"$work/log"); then
-    echo "| $1 | $2 | $workers | $3 | failed: $(head -n 1 "$work/log") | | | | | |"
-    return
-  fi
-  got=$(unsquashfs -lls "$work/image" | grep -c '^[-d]') || true
-  got=$((got - 1)) # the root
-  if [ "$got" = "$want" ]; then echo "$row"; else
-    echo "| $1 | $2 | $workers | $3 | failed: unsquashfs lists $got entries where $want are expected | | | | | |"
+    message=$(head -n 1 "$work/log")
+  elif ! got=$(unsquashfs -lls "$work/image" 2>"$work/log" | grep -c '^[-d]'); then
+    message="unsquashfs: $(head -n 1 "$work/log")"
+  elif [ "$((got - 1))" != "$want" ]; then # the root is no entry
+    message="unsquashfs lists $((got - 1)) entries where $want are expected"
+  else
+    message=''
   fi
   rm -f "$work/image"
+  if [ -z "$message" ]; then echo "$row"; return; fi
+  failed=1
+  echo "| $1 | $2 | $workers | $3 | failed: ${message//|//} | | | | | |"
 }
 
 echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors;" \
@@ -72,3 +78,4 @@ for arg in "$@"; do
     for bound in "${bounds[@]}"; do press "$name" "$compression" "$bound"; done
   done
 done
+[ -z "$failed" ] || exit 1
