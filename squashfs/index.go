@@ -100,7 +100,8 @@ func pathError(name string, err error) error {
 type XattrFS interface {
 	fs.FS
 	// Xattrs returns the attributes of the named file by full name, such as
-	// "user.comment". It does not follow a symbolic link.
+	// "user.comment". It does not follow a symbolic link, other than one that "."
+	// is. Where squashfs does not hold a namespace, the value may be nil.
 	Xattrs(name string) (map[string][]byte, error)
 }
 

@@ -36,7 +36,7 @@ func (t *treeWriter) tree(root *inode) (inodeRef, error) {
 		return 0, err
 	}
 	if err := t.inode(root); err != nil {
-		return 0, err
+		return 0, root.fail(err)
 	}
 	if err := t.inodes.flush(); err != nil {
 		return 0, err

@@ -23,10 +23,11 @@ func newMetadataWriter(block codec.Block) *metadataWriter {
 	return &metadataWriter{block: block, buf: make([]byte, 0, metadataSize)}
 }
 
-// ref is the place of the next byte to be written.
+// ref is the place of the next byte to be written. An error has no prefix: the
+// caller knows the file.
 func (m *metadataWriter) ref() (inodeRef, error) {
 	if uint64(len(m.out)) > math.MaxUint32 {
-		return 0, fmt.Errorf("squashfs: %w: a table over 4 GiB", ErrTooLarge)
+		return 0, fmt.Errorf("%w: a table over 4 GiB", ErrTooLarge)
 	}
 	return makeRef(uint32(len(m.out)), uint16(len(m.buf))), nil
 }

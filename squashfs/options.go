@@ -35,9 +35,14 @@ type Options struct {
 	// NoExport leaves out the table that NFS needs.
 	NoExport bool
 
-	// ModTime is the image's own date. The zero value is the epoch.
+	// ModTime is the image's own date, from 1970 to 2106. The zero value is the epoch.
 	ModTime time.Time
-	// MaxModTime, where not zero, is the latest date that a file keeps.
+	// MaxModTime, where not zero, is the latest date that a file keeps, from 1970
+	// to 2106: a later one becomes this one, as SOURCE_DATE_EPOCH asks for.
+	//
+	// A file's date is kept in whole seconds from 1970-01-01 00:00:00 to 2106-02-07
+	// 06:28:15 UTC. Another one becomes the nearest of these, and Warn is told; a
+	// zero Time, which embed.FS gives, is the epoch.
 	MaxModTime time.Time
 	// AllRoot makes user and group 0 the owner of everything.
 	AllRoot bool
@@ -47,7 +52,8 @@ type Options struct {
 	// NoXattrs leaves extended attributes out.
 	NoXattrs bool
 	// Exclude, where not nil, leaves out each path for which it is true, a
-	// directory with all that is in it. Paths are slash-separated, relative to the root.
+	// directory with all that is in it. Paths are slash-separated, relative to the
+	// root. It is called from one goroutine, in the order of the sorted names.
 	Exclude func(path string, d fs.DirEntry) bool
 
 	// Workers is the number of compressing goroutines; 0 means one a CPU.
@@ -57,10 +63,15 @@ type Options struct {
 	// one more, there are fewer workers; two pairs are the least that is used.
 	// The codec's own state and the index of the tree come on top.
 	Memory int64
-	// Progress, where not nil, is told how far the work is. Calls do not overlap.
+	// Progress, where not nil, is told how far the work is.
+	//
+	// Progress and Warn are called from several goroutines, but never two at once,
+	// whether of one or of both: they share a lock. The work waits for them.
 	Progress func(Progress)
-	// Warn, where not nil, is told of what the image cannot hold and leaves
-	// out: xattrs of unsupported namespaces. Calls do not overlap.
+	// Warn, where not nil, is told of what the image cannot hold: xattrs of other
+	// namespaces than user, trusted and security, which are left out, and dates
+	// outside of 1970 to 2106. It is called once for each such thing, with the first
+	// file that has it and the number of others.
 	Warn func(path, msg string)
 }
 
@@ -155,6 +166,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Workers = int(min(int64(o.Workers), max(o.Memory/int64(2*o.BlockSize)-1, 1)))
 	if _, err := mtime(o.ModTime); err != nil {
 		return o, fmt.Errorf("squashfs: image date: %w", err)
+	}
+	if _, err := mtime(o.MaxModTime); err != nil {
+		return o, fmt.Errorf("squashfs: latest date of files: %w", err)
 	}
 	return o, nil
 }

@@ -352,6 +352,7 @@ func TestErrors(t *testing.T) {
 		"workers":      {ok, Options{Workers: -1}, "workers"},
 		"memory":       {ok, Options{Memory: -1}, "memory"},
 		"image date":   {ok, Options{ModTime: time.Unix(-1, 0)}, "outside 1970 to 2106"},
+		"latest date":  {ok, Options{MaxModTime: time.Unix(-5, 0)}, "squashfs: latest date of files: over what squashfs holds: date 1969-12-31"},
 		"file date":    {fstest.MapFS{"a": {ModTime: time.Unix(1<<33, 0)}}, Options{}, "squashfs: a: over what squashfs holds: date 2242"},
 		"long name":    {fstest.MapFS{strings.Repeat("x", 257): {}}, Options{}, "name of 257 bytes"},
 		"type":         {fstest.MapFS{"d/a": {Mode: fs.ModeIrregular}}, Options{}, "squashfs: d/a: squashfs holds no file of type"},

@@ -78,7 +78,7 @@ func (t *xattrTable) write(e *tableWriter) (start uint64, err error) {
 	for _, s := range t.sets {
 		ref, err := values.ref()
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("squashfs: xattrs: %w", err)
 		}
 		ids = le.AppendUint64(ids, uint64(ref))            // xattr
 		ids = le.AppendUint32(ids, s.count)                // count

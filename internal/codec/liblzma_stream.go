@@ -24,6 +24,7 @@ func newLZMAWriter(lib *lzmaFunctions, w io.Writer, s Spec) (io.WriteCloser, err
 	z := &lzmaWriter{lib: lib, w: w}
 	z.pinner.Pin(z)
 	if lib.preset(unsafe.Pointer(&z.options), uint32(s.Level)) != 0 {
+		z.pinner.Unpin()
 		return nil, lzmaError(8)
 	}
 	if s.Dictionary != 0 {
