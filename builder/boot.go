@@ -36,6 +36,41 @@ type Boot struct {
 	Joliet        bool
 }
 
+// Validate reports what is wrong with the options in themselves. It looks at no file.
+func (b *Boot) Validate() error {
+	ours := b.Initrd == "" || b.Initrd == InitrdAuto
+	switch {
+	case b.System == "" && b.Kernel == "":
+		return errNoKernel
+	case b.System == "" && ours && b.KernelModules == "":
+		return errNoModules
+	}
+	if err := checkCmdline(b.Cmdline); err != nil {
+		return err
+	}
+	if b.VolumeID != "" {
+		if _, err := iso.NewWriter(nil, iso.Options{VolumeID: b.VolumeID}); err != nil {
+			return OptionError{err}
+		}
+	}
+	if b.Init != "" {
+		return checkInitName(b.Init)
+	}
+	return nil
+}
+
+var (
+	errNoKernel  = OptionError{errors.New("no kernel: name one with --kernel, or a top level with --system")}
+	errNoModules = OptionError{errors.New("no kernel modules for the initrd: name a directory with lib/modules/<version> with --kernel-modules, or an initrd with --initrd")}
+)
+
+func checkCmdline(line string) error {
+	if err := kcmdline.Check(line); err != nil {
+		return OptionError{fmt.Errorf("command line %s: %w", line, err)}
+	}
+	return nil
+}
+
 // payload is a file that lies beside the squashfs in the ISO.
 type payload struct {
 	size int64
@@ -100,44 +135,47 @@ func (o *Options) bootSystem() (*system, error) {
 }
 
 func (o *Options) setKernel(b *bootFiles, sys *system) error {
-	host := o.Boot.Kernel
+	host, from := o.Boot.Kernel, "--kernel"
 	b.manifest.Kernel = fromFile
 	if host == "" {
 		if sys.kernel == "" {
-			return errors.New("no kernel: name one with --kernel, or a top level with --system")
+			return errNoKernel
 		}
 		inside, found, err := o.Source.Closure.resolve(sys.kernel)
 		if err != nil {
 			return fmt.Errorf("kernel %s: %w", sys.kernel, err)
 		}
-		host, b.manifest.Kernel = found, inside
+		host, from, b.manifest.Kernel = found, "kernel", inside
 	}
-	f, size, err := openFile(host)
+	f, size, err := openFile(from, host)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // read only: nothing is lost with its error
 	if err := iso.CheckKernel(f, size); err != nil {
-		return fmt.Errorf("%s: %w", host, err)
+		return named(from, host, err)
 	}
 	b.kernel = filePayload(host, size)
 	return nil
 }
 
-// openFile opens a file that has content.
-func openFile(host string) (*os.File, int64, error) {
+// openFile opens a file that has content; errors begin with from and its name.
+func openFile(from, host string) (*os.File, int64, error) {
 	info, err := os.Stat(host)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, named(from, host, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s: not a regular file", host)
+		return nil, 0, fmt.Errorf("%s %s: not a regular file", from, host)
 	}
 	if info.Size() == 0 {
-		return nil, 0, fmt.Errorf("%s: an empty file", host)
+		return nil, 0, fmt.Errorf("%s %s: an empty file", from, host)
 	}
 	f, err := os.Open(host)
-	return f, info.Size(), err
+	if err != nil {
+		return nil, 0, named(from, host, err)
+	}
+	return f, info.Size(), nil
 }
 
 func filePayload(host string, size int64) payload {
@@ -146,14 +184,14 @@ func filePayload(host string, size int64) payload {
 
 // setInitrd finds the initrd; one of ours is packed last, when all else is right.
 func (o *Options) setInitrd(b *bootFiles, sys *system) error {
-	host := o.Boot.Initrd
+	host, from := o.Boot.Initrd, "--initrd"
 	b.manifest.Initrd = fromFile
 	if host == "" && sys.initrd != "" {
 		inside, found, err := o.Source.Closure.resolve(sys.initrd)
 		if err != nil {
 			return fmt.Errorf("initrd %s: %w", sys.initrd, err)
 		}
-		host, b.manifest.Initrd = found, inside
+		host, from, b.manifest.Initrd = found, "initrd", inside
 		if sys.secrets {
 			o.warn("%s: its initrd wants secrets added at installation, which an ISO for all to read does not get", sys.toplevel)
 		}
@@ -162,7 +200,7 @@ func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 		b.manifest.Initrd = InitrdAuto
 		return nil
 	}
-	f, size, err := openFile(host)
+	f, size, err := openFile(from, host)
 	if err != nil {
 		return err
 	}
@@ -202,7 +240,7 @@ func (o *Options) packInitrd(ctx context.Context, b *bootFiles, sys *system) err
 		}
 	}
 	if opts.KernelModules == "" {
-		return errors.New("no kernel modules for the initrd: name a directory with lib/modules/<version> with --kernel-modules, or an initrd with --initrd")
+		return errNoModules
 	}
 	a, modules, err := opts.archive()
 	if err != nil {
@@ -226,8 +264,8 @@ func (o *Options) setCmdline(b *bootFiles, sys *system) error {
 		params = append(params, o.Boot.Cmdline)
 	}
 	given := strings.Join(params, " ")
-	if err := kcmdline.Check(given); err != nil {
-		return OptionError{fmt.Errorf("command line %s: %w", given, err)}
+	if err := checkCmdline(given); err != nil {
+		return err
 	}
 	first, err := o.initParam(b, sys, given)
 	if err != nil {
@@ -317,11 +355,8 @@ func (o *Options) statInside(name string) (fs.FileInfo, error) {
 
 // checkInit sees to it that init= names a program of the closure or tree.
 func (o *Options) checkInit(first string) error {
-	if !path.IsAbs(first) {
-		return OptionError{fmt.Errorf("init %q: not an absolute path", first)}
-	}
-	if strings.ContainsAny(first, " \t\n\"") {
-		return OptionError{fmt.Errorf("init %q: white space or a quote, which the kernel's command line cannot hold in it", first)}
+	if err := checkInitName(first); err != nil {
+		return err
 	}
 	info, err := o.statInside(first)
 	if err != nil {
@@ -329,6 +364,16 @@ func (o *Options) checkInit(first string) error {
 	}
 	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("init %s: not a program", first)
+	}
+	return nil
+}
+
+func checkInitName(first string) error {
+	if !path.IsAbs(first) {
+		return OptionError{fmt.Errorf("init %q: not an absolute path", first)}
+	}
+	if strings.ContainsAny(first, " \t\n\"") {
+		return OptionError{fmt.Errorf("init %q: white space or a quote, which the kernel's command line cannot hold in it", first)}
 	}
 	return nil
 }

@@ -24,11 +24,14 @@ const maxManifest = 64 << 10
 
 // Build writes the source as a bootable ISO.
 func Build(ctx context.Context, o Options) (*Result, error) {
+	if err := o.Boot.Validate(); err != nil {
+		return nil, err
+	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
 	res := &Result{Output: o.Output, Manifest: o.manifest()}
-	return res, writeOutput(o.Output, func(out *output) error {
+	return res, writeOutput(o.target, func(out *output) error {
 		defer o.close()
 		tree, err := o.open(ctx)
 		if err != nil {
@@ -157,7 +160,7 @@ func (b *isoBuild) squashfs(ctx context.Context) error {
 		return info.Size, nil
 	})
 	if err != nil {
-		return err
+		return b.hint(err)
 	}
 	entry, err := b.entry(ctx, b.out, name, b.iso.Extent(name).Offset, info)
 	if err != nil {

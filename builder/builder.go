@@ -55,6 +55,7 @@ type Options struct {
 	Progress func(Progress)
 	Warn     func(msg string)
 
+	target   target // of Output
 	excluder excluder
 	tar      *squashfs.Tar // of Source.Tar, while a build runs
 	files    []*os.File    // that it reads
@@ -86,7 +87,26 @@ func (o *Options) warn(format string, args ...any) {
 	}
 }
 
-// check finds what is wrong with the options before anything is done.
+// Validate reports what is wrong with the options in themselves. It looks at no
+// file, nor at Source and Boot.
+func (o *Options) Validate() error {
+	_, err := o.validate()
+	return err
+}
+
+func (o *Options) validate() (excluder, error) {
+	x, err := newExcluder(o.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	opts := o.squashfsOptions()
+	if err := opts.Validate(); err != nil {
+		return nil, OptionError{err}
+	}
+	return x, nil
+}
+
+// check finds what is wrong before anything is done.
 func (o *Options) check() (err error) {
 	given := 0
 	for _, one := range []bool{o.Source.Closure != nil, o.Source.Root != "", len(o.Source.Tar) > 0} {
@@ -95,20 +115,28 @@ func (o *Options) check() (err error) {
 		}
 	}
 	if given > 1 {
-		return errors.New("a closure, a root directory and tar archives: give one")
+		return OptionError{errors.New("a closure, a root directory and tar archives: give one")}
 	}
 	if given == 0 {
-		return errors.New("nothing to press: give --closure, --system, --root or --tar")
+		return OptionError{errors.New("nothing to press: give --closure, --system, --root or --tar")}
 	}
-	if o.excluder, err = newExcluder(o.Exclude); err != nil || o.Source.Root == "" {
+	if o.excluder, err = o.validate(); err != nil {
+		return err
+	}
+	if o.target, err = findTarget(o.Output); err != nil || o.Source.Root == "" {
 		return err
 	}
 	if info, err := os.Stat(o.Source.Root); err != nil {
-		return err
+		return named("--root", o.Source.Root, err)
 	} else if !info.IsDir() {
-		return fmt.Errorf("%s: not a directory; a tar archive is given with --tar", o.Source.Root)
+		return fmt.Errorf("--root %s: not a directory; a tar archive is given with --tar", o.Source.Root)
 	}
-	return checkOutside(o.Output, o.Source.Root)
+	return o.target.checkOutside(o.Source.Root)
+}
+
+// named is an error about a file, which an option named or something else did.
+func named(from, file string, err error) error {
+	return fmt.Errorf("%s %s: %w", from, file, patherror.Bare(err))
 }
 
 // open is the tree that becomes the squashfs; it is closed with close.
@@ -148,9 +176,6 @@ func warnEngine(spec codec.Spec, warn func(string)) {
 }
 
 func (o *Options) squashfsOptions() squashfs.Options {
-	if spec, err := codec.Parse(o.Compression.String()); err == nil {
-		warnEngine(spec, o.Warn)
-	}
 	stages := map[squashfs.Stage]string{
 		squashfs.StageScan: "scan", squashfs.StageHash: "read", squashfs.StageWrite: "press",
 	}
@@ -177,7 +202,7 @@ func Squashfs(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	res := &Result{Output: o.Output, Manifest: o.manifest()}
-	return res, writeOutput(o.Output, func(out *output) error {
+	return res, writeOutput(o.target, func(out *output) error {
 		defer o.close()
 		tree, err := o.open(ctx)
 		if err != nil {
@@ -189,7 +214,7 @@ func Squashfs(ctx context.Context, o Options) (*Result, error) {
 		}
 		info, err := plan.Write(ctx, out)
 		if err != nil {
-			return err
+			return o.hint(err)
 		}
 		entry, err := o.entry(ctx, out, filepath.Base(o.Output), 0, info)
 		res.Files, res.Size = []ManifestEntry{entry}, info.Size
@@ -199,14 +224,25 @@ func Squashfs(ctx context.Context, o Options) (*Result, error) {
 
 // plan reads the tree; extra is what the output holds beside its squashfs.
 func (o *Options) plan(ctx context.Context, tree fs.FS, extra int64) (*squashfs.Plan, error) {
+	if spec, err := codec.Parse(o.Compression.String()); err == nil {
+		warnEngine(spec, o.Warn)
+	}
 	plan, err := squashfs.Prepare(ctx, tree, o.squashfsOptions())
 	if err != nil {
-		return nil, err
+		return nil, o.hint(err)
 	}
-	for _, p := range o.excluder.unused() {
-		o.warn("--exclude %s: nothing matches", p)
+	for _, msg := range o.excluder.warnings() {
+		o.warn("--exclude %s", msg)
 	}
 	return plan, o.checkSpace(plan, extra)
+}
+
+// hint adds to an error of the source what its user can do.
+func (o *Options) hint(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w; run isopress as root, or leave the file out with --exclude", err)
+	}
+	return err
 }
 
 // entry describes a squashfs that lies at off of the output, and reads it back
@@ -273,7 +309,7 @@ const commonRatio = 2
 // checkSpace fails where the output cannot fit, and warns where it may not.
 // extra is what comes beside the squashfs.
 func (o *Options) checkSpace(plan *squashfs.Plan, extra int64) error {
-	free, known := freeSpace(filepath.Dir(o.Output))
+	free, known := freeSpace(o.target.dir())
 	if !known {
 		return nil
 	}
@@ -282,10 +318,10 @@ func (o *Options) checkSpace(plan *squashfs.Plan, extra int64) error {
 		certain += plan.Stats().PlannedBytes
 	}
 	if free < certain {
-		return fmt.Errorf("%s: %s free, at least %s needed", filepath.Dir(o.Output), mebibytes(free), mebibytes(certain))
+		return fmt.Errorf("%s: %s free, at least %s needed", o.target.dir(), mebibytes(free), mebibytes(certain))
 	}
 	if free < worst/commonRatio {
-		o.warn("%s: only %s free, and the image may take up to %s", filepath.Dir(o.Output), mebibytes(free), mebibytes(worst))
+		o.warn("%s: only %s free, and the image may take up to %s", o.target.dir(), mebibytes(free), mebibytes(worst))
 	}
 	return nil
 }

@@ -31,10 +31,10 @@ type Closure struct {
 func NewClosure(list io.Reader, storeRoot string) (*Closure, error) {
 	root, err := hostroot.New(storeRoot)
 	if err != nil {
-		return nil, fmt.Errorf("store root: %w", err)
+		return nil, named("--store-root", storeRoot, err)
 	}
 	if real, err := root.Resolve(root.Host(nix.StoreDir)); err == nil && real != root.Host(nix.StoreDir) {
-		return nil, fmt.Errorf("store root: %s is a link, to %s: give the directory that really has nix/store in it with --store-root", root.Host(nix.StoreDir), real)
+		return nil, fmt.Errorf("--store-root: %s is a link, to %s: give the directory that really has nix/store in it with --store-root", root.Host(nix.StoreDir), real)
 	}
 	c := &Closure{root: root}
 	lines := bufio.NewScanner(list)
@@ -44,6 +44,7 @@ func NewClosure(list io.Reader, storeRoot string) (*Closure, error) {
 		if line == "" {
 			continue
 		}
+		line = strings.TrimRight(line, "/")
 		if err := nix.CheckStorePath(line); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
@@ -52,7 +53,7 @@ func NewClosure(list io.Reader, storeRoot string) (*Closure, error) {
 		}
 		seen[line] = n
 		if err := c.checkPath(line); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		c.paths = append(c.paths, line)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -19,6 +20,7 @@ type excludePattern struct {
 	anchored bool   // matched against the path from the root, else against the name
 	dirOnly  bool
 	found    bool
+	dirs     bool // a directory among what was found: nothing in it is looked at
 }
 
 // newExcluder reads patterns; see [Options.Exclude].
@@ -45,6 +47,8 @@ func newExcludePattern(text string) (*excludePattern, error) {
 		return nil, errors.New("a pattern for the root itself, or for nothing")
 	case strings.HasPrefix(glob, "!"):
 		return nil, errors.New(`patterns only leave out: there is none that takes back; a name that begins with ! is \!`)
+	case hasIdleName(glob):
+		return nil, errors.New("a name in it is empty, . or .., and no path from the root has such: it would match nothing")
 	case !doublestar.ValidatePattern(glob):
 		return nil, errors.New("not a pattern: a bracket is open, or a backslash ends it")
 	}
@@ -56,6 +60,16 @@ func newExcludePattern(text string) (*excludePattern, error) {
 	return p, nil
 }
 
+// hasIdleName tells whether a part of a path is one that no file has.
+func hasIdleName(glob string) bool {
+	for name := range strings.SplitSeq(glob, "/") {
+		if name == "" || name == "." || name == ".." {
+			return true
+		}
+	}
+	return false
+}
+
 // exclude reports whether a file is left out. Each pattern is tried, so that all
 // that match one are known to.
 func (x excluder) exclude(name string, d fs.DirEntry) bool {
@@ -63,6 +77,7 @@ func (x excluder) exclude(name string, d fs.DirEntry) bool {
 	for _, p := range x {
 		if p.matches(name, d) {
 			p.found, out = true, true
+			p.dirs = p.dirs || d.IsDir()
 		}
 	}
 	return out
@@ -78,13 +93,22 @@ func (p *excludePattern) matches(name string, d fs.DirEntry) bool {
 	return doublestar.MatchUnvalidated(p.glob, name)
 }
 
-// unused are the patterns that found nothing.
-func (x excluder) unused() []string {
+// warnings are about the patterns that found nothing.
+func (x excluder) warnings() []string {
+	dirs := slices.ContainsFunc(x, func(p *excludePattern) bool { return p.dirs })
 	var texts []string
 	for _, p := range x {
-		if !p.found {
-			texts = append(texts, p.text)
+		if p.found {
+			continue
 		}
+		text := p.text + ": nothing matches"
+		if dirs {
+			text += " outside the directories that other patterns leave out"
+		}
+		if p.anchored {
+			text += "; a pattern with a slash is a path from the root of what is pressed, **/ at its start means any depth"
+		}
+		texts = append(texts, text)
 	}
 	return texts
 }

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"io/fs"
+	"slices"
 	"testing"
 	"testing/fstest"
 )
@@ -36,13 +37,45 @@ func TestExclude(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%s leaves out %q, want %q (%v)", pattern, got, want, err)
 		}
-		if used := len(x.unused()) == 0; used != (want != "") {
+		if used := len(x.warnings()) == 0; used != (want != "") {
 			t.Errorf("%s: used %v", pattern, used)
 		}
 	}
-	for _, bad := range []string{"", "/", "./", "[", "a[b", `a\`, "{a", "!a", "/!a"} {
+	for _, bad := range []string{"", "/", "./", "[", "a[b", `a\`, "{a", "!a", "/!a", "a//b", "../a", "a/..", "a/./b", "a//", "//a", "/../a/"} {
 		if _, err := newExcluder([]string{bad}); err == nil {
 			t.Errorf("%q is a pattern", bad)
+		}
+	}
+}
+
+// A warning says no more than is known: what lies in a directory that is left
+// out was not looked at.
+func TestExcludeWarnings(t *testing.T) {
+	tree := fstest.MapFS{"a/b/x": {}, "c": {}}
+	const depth = "; a pattern with a slash is a path from the root of what is pressed, **/ at its start means any depth"
+	for _, tc := range []struct {
+		patterns []string
+		want     []string
+	}{
+		{[]string{"c", "x"}, nil},
+		{[]string{"y"}, []string{"y: nothing matches"}},
+		{[]string{"b/x", "c"}, []string{"b/x: nothing matches" + depth}},
+		{[]string{"a", "a/b/x", "y"}, []string{
+			"a/b/x: nothing matches outside the directories that other patterns leave out" + depth,
+			"y: nothing matches outside the directories that other patterns leave out"}},
+	} {
+		x, err := newExcluder(tc.patterns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+			if err == nil && name != "." && x.exclude(name, d) && d.IsDir() {
+				return fs.SkipDir
+			}
+			return err
+		})
+		if got := x.warnings(); err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("%q: %q, want %q (%v)", tc.patterns, got, tc.want, err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type InitrdResult struct {
 	Output        string   `json:"output"`
 	Size          int64    `json:"size"` // bytes
 	SHA256        string   `json:"sha256"`
+	Init          string   `json:"init,omitempty"` // the host's file that is /init
 	KernelVersion string   `json:"kernel_version,omitempty"`
 	Modules       []string `json:"modules,omitempty"` // in load order
 	Builder       Builder  `json:"builder"`
@@ -69,13 +71,16 @@ func (o *InitrdOptions) archive() (*initrd.Archive, initrd.Modules, error) {
 	}
 	for _, add := range o.Add {
 		if err := a.AddTree(add.Dst, add.Src); err != nil {
-			return nil, modules, err
+			return nil, modules, fmt.Errorf("--add %s:%s: %w", add.Src, add.Dst, err)
 		}
 	}
 	return a, modules, nil
 }
 
 func (o *InitrdOptions) addModules(a *initrd.Archive) (initrd.Modules, error) {
+	if _, err := os.Stat(o.KernelModules); err != nil {
+		return initrd.Modules{}, named("--kernel-modules", o.KernelModules, err)
+	}
 	want, must := o.Modules, o.Modules
 	if want == nil {
 		want, must = initrd.DefaultModules, essential
@@ -87,7 +92,7 @@ func (o *InitrdOptions) addModules(a *initrd.Archive) (initrd.Modules, error) {
 	for _, name := range must {
 		for _, missing := range modules.Missing {
 			if name == missing {
-				return modules, fmt.Errorf("%s: the kernel %s has no module %s", o.KernelModules, modules.Version, name)
+				return modules, fmt.Errorf("kernel modules %s: the kernel %s has no module %s", o.KernelModules, modules.Version, name)
 			}
 		}
 	}
@@ -100,7 +105,11 @@ func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
 		return nil, OptionError{errors.New("modules are named, but no tree to take them from: give --kernel-modules")}
 	}
 	if o.Init == "" && o.KernelModules == "" && len(o.Add) == 0 {
-		return nil, errors.New("nothing to pack: give --init, --kernel-modules or --add")
+		return nil, OptionError{errors.New("nothing to pack: give --init, --kernel-modules or --add")}
+	}
+	target, err := findTarget(o.Output)
+	if err != nil {
+		return nil, err
 	}
 	if spec, err := codec.Parse(o.Compression); err == nil {
 		if msg := codec.WriterWarning(spec); msg != "" && o.Warn != nil {
@@ -112,9 +121,9 @@ func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
 		return nil, err
 	}
 	res := &InitrdResult{
-		Output: o.Output, KernelVersion: modules.Version, Modules: modules.Added, Builder: builderOf(codec.WriterEngine, o.Compression),
+		Output: o.Output, Init: o.Init, KernelVersion: modules.Version, Modules: modules.Added, Builder: builderOf(codec.WriterEngine, o.Compression),
 	}
-	return res, writeOutput(o.Output, func(out *output) error {
+	return res, writeOutput(target, func(out *output) error {
 		h, file := sha256.New(), io.NewOffsetWriter(out, 0)
 		err := a.Write(ctx, io.MultiWriter(file, h), initrd.Options{Compression: o.Compression, ModTime: o.SourceDate})
 		if err != nil {

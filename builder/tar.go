@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/isopress/isopress/squashfs"
 )
@@ -31,7 +30,7 @@ func (o *Options) openTar(ctx context.Context) (*squashfs.Tar, error) {
 		archives, o.files = append(archives, f), append(o.files, f)
 	}
 	return squashfs.FromTar(ctx, squashfs.TarOptions{
-		TempDir:  filepath.Dir(o.Output),
+		TempDir:  o.target.dir(),
 		Progress: func(done, total int64) { o.progress(Progress{Phase: "spool", Done: done, Total: total}) },
 		Warn:     func(path, msg string) { o.warn("%s: %s", path, msg) },
 	}, archives...)
@@ -43,14 +42,21 @@ func openArchive(ctx context.Context, name string) (*os.File, error) {
 		f   *os.File
 		err error
 	}
-	done := make(chan opened, 1)
+	done := make(chan opened)
 	go func() {
 		f, err := os.Open(name)
-		done <- opened{f, err}
+		select {
+		case done <- opened{f, err}:
+		case <-ctx.Done(): // no one waits any more
+			f.Close()
+		}
 	}()
 	select {
 	case o := <-done:
-		return o.f, o.err
+		if o.err != nil {
+			return nil, named("--tar", name, o.err)
+		}
+		return o.f, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
