@@ -25,9 +25,10 @@ var bootVerb = verb{
 		f.set.StringVar(&r.memory, "memory", "1G", "the guest's memory, a `SIZE`")
 		f.set.IntVar(&r.cpus, "cpus", 1, "the guest's processors, a `NUMBER`")
 		f.set.StringVar(&r.expect, "expect", "", "end when a line of the console matches `REGEXP`: exit 0; without a match 1")
-		f.set.DurationVar(&r.timeout, "timeout", 0, "give up after this time (default: 5m with --expect, else none)")
+		f.set.DurationVar(&r.timeout, "timeout", 0, "give up after this `TIME`, such as 90s, 5m or 1h30m (default: 5m with --expect, else none)")
 		f.set.StringVar(&r.screenshot, "screenshot", "", "write the guest's screen to this PNG `FILE` at the end")
 	},
+	quiet: "neither the guest's console nor a summary",
 }
 
 // runFlags say how to run an image.
@@ -57,11 +58,14 @@ func runBoot(ctx context.Context, a *app, f *flags, args []string) error {
 		defer cancel()
 	}
 	res, err := a.runQEMU(ctx, c)
+	switch {
+	case errors.Is(err, qemu.ErrTimeout):
+		err = fmt.Errorf("%w after %s; %s", err, timeout, consoleHint(res.Tail))
+	case errors.Is(err, qemu.ErrEnded):
+		err = fmt.Errorf("%w; %s", err, consoleHint(res.Tail))
+	}
 	if f.json {
 		return errors.Join(err, a.printJSON(bootResult(res, err)))
-	}
-	if errors.Is(err, qemu.ErrTimeout) {
-		return fmt.Errorf("%w after %s; the console's last line: %q (is it on the serial port? console=ttyS0)", err, timeout, lastLine(res.Tail))
 	}
 	if err == nil && c.Expect != nil && !f.quiet {
 		fmt.Fprintf(a.stderr, "\nisopress: matched after %s: %s\n", res.Elapsed.Round(100*time.Millisecond), res.Line)
@@ -114,7 +118,7 @@ func (a *app) bootConfig(f *flags, args []string) (c qemu.Config, err error) {
 	}
 	if shot := f.run.screenshot; shot != "" {
 		if _, err := os.Stat(filepath.Dir(shot)); err != nil {
-			return c, fmt.Errorf("--screenshot %s: %w", shot, err)
+			return c, ofOption("--screenshot", shot, err)
 		}
 	}
 	if err := c.Validate(); err != nil {
@@ -126,6 +130,11 @@ func (a *app) bootConfig(f *flags, args []string) (c qemu.Config, err error) {
 		}
 	}
 	return c, nil
+}
+
+// consoleHint is about a console that did not say what was expected.
+func consoleHint(tail string) string {
+	return fmt.Sprintf("the console's last line: %q (is it on the serial port? console=ttyS0)", lastLine(tail))
 }
 
 func lastLine(text string) string {

@@ -24,6 +24,9 @@ var buildVerb = verb{
 		f.addBoot()
 		f.addPack()
 	},
+	quiet:    quietPress,
+	parallel: true,
+	more:     packHelp,
 }
 
 // bootFlags say how an ISO boots.
@@ -33,7 +36,7 @@ type bootFlags struct {
 	initrd     string
 	initBinary string
 	init       string
-	cmdline    string
+	cmdline    []string
 	volumeID   string
 	joliet     bool
 }
@@ -43,29 +46,40 @@ func (f *flags) addBoot() {
 	f.set.StringVar(&b.kernel, "kernel", "", "Linux bzImage `FILE` (default: the system's)")
 	f.set.StringVar(&b.modules, "kernel-modules", "", "`DIR` with lib/modules/<version>, for isopress's own initrd (default: the system's)")
 	f.set.StringVar(&b.initrd, "initrd", "", "initrd `FILE`, or auto for isopress's own (default: the system's, or auto where it has none)")
-	f.set.StringVar(&b.initBinary, "init-binary", "", "isopress-init `FILE` for isopress's own initrd (default: beside isopress)")
-	f.set.StringVar(&b.init, "init", "", "first program, a `PATH` in the image (default: the system's)")
-	f.set.StringVar(&b.cmdline, "cmdline", "", "kernel `PARAMETERS`, appended to the system's")
+	f.set.StringVar(&b.initBinary, "init-binary", "", "host `FILE`, isopress-init, that becomes /init of isopress's own initrd (default: beside isopress)")
+	f.set.StringVar(&b.init, "init", "", "first program, a `PATH` in the image (default: the system's); the initrd's own /init is --init-binary")
+	f.set.StringArrayVar(&b.cmdline, "cmdline", nil, "kernel `PARAMETERS`, appended to the system's"+repeatable)
 	f.set.StringVar(&b.volumeID, "volume-id", "", "volume `ID` (default: root=LABEL= of the command line, or ISOPRESS)")
 	f.set.BoolVar(&b.joliet, "joliet", false, "add a Joliet tree, for Windows")
 }
 
 func runBuild(ctx context.Context, a *app, f *flags, args []string) error {
-	o, err := a.options(ctx, f, args)
+	o, err := a.options(f, args)
 	if err != nil {
 		return err
 	}
-	initBinary, err := findInit(ctx, f.boot.initBinary)
+	o.Boot = f.bootOptions()
+	if err := o.Boot.Validate(); err != nil {
+		return err
+	}
+	if o.Source, err = a.source(ctx, &f.source); err != nil {
+		return err
+	}
+	init, err := findInit(ctx, "--init-binary", f.boot.initBinary)
 	if err != nil {
 		return err
 	}
-	defer initBinary.remove()
-	o.Boot = builder.Boot{
-		System: f.source.system, Kernel: f.boot.kernel, KernelModules: f.boot.modules,
-		Initrd: f.boot.initrd, InitBinary: initBinary.path, Init: f.boot.init,
-		Cmdline: f.boot.cmdline, VolumeID: f.boot.volumeID, Joliet: f.boot.joliet,
-	}
+	defer init.remove()
+	o.Boot.InitBinary = init.path
 	return a.press(ctx, f, o, builder.Build)
+}
+
+func (f *flags) bootOptions() builder.Boot {
+	b := f.boot
+	return builder.Boot{
+		System: f.source.system, Kernel: b.kernel, KernelModules: b.modules, Initrd: b.initrd, Init: b.init,
+		Cmdline: strings.Join(b.cmdline, " "), VolumeID: b.volumeID, Joliet: b.joliet,
+	}
 }
 
 // initBinary is an isopress-init that was found, or built for the moment.
@@ -83,11 +97,12 @@ func (b initBinary) remove() {
 const initName = "isopress-init"
 
 // findInit looks for isopress-init beside the executable. Under go run the
-// executable lies alone in a temporary directory: there it is built.
-func findInit(ctx context.Context, given string) (initBinary, error) {
+// executable lies alone in a temporary directory: there it is built. The option
+// is the one that names another.
+func findInit(ctx context.Context, option, given string) (initBinary, error) {
 	if given != "" {
 		_, err := os.Stat(given)
-		return initBinary{path: given}, err
+		return initBinary{path: given}, ofOption(option, given, err)
 	}
 	exe, err := os.Executable()
 	if err != nil {
@@ -106,7 +121,7 @@ func findInit(ctx context.Context, given string) (initBinary, error) {
 	case strings.Contains(exe, string(filepath.Separator)+"go-build"):
 		return compileInit(ctx)
 	}
-	return initBinary{}, nil // the builder says so if it needs one
+	return initBinary{}, nil // who needs one says so
 }
 
 // compileInit builds isopress-init as the README does: the same from every checkout.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,14 +36,39 @@ func newFlags(v verb) *flags {
 	if v.flags != nil {
 		v.flags(f)
 	}
-	f.set.BoolVar(&f.json, "json", false, "print the result as JSON on stdout")
-	f.set.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
+	f.set.BoolVar(&f.json, "json", false, "print the result as JSON on stdout, a failure as an object with \"error\"")
+	f.set.BoolVarP(&f.quiet, "quiet", "q", false, v.quiet)
 	f.set.IntVarP(&f.jobs, "jobs", "j", 0, "`NUMBER` of compressing workers (default: one a CPU)")
+	// Every verb takes them, so that a script need not tell the verbs apart.
+	f.set.Lookup("quiet").Hidden = v.quiet == ""
+	f.set.Lookup("jobs").Hidden = !v.parallel
 	return f
 }
 
+// repeatable ends the help of an option that may be given more than once.
+const repeatable = "; may be repeated"
+
+// parse reads a command line. An option with a single value is given once:
+// dropping one of two in silence would press something else than was asked for.
+func (f *flags) parse(args []string) error {
+	given := map[string]bool{}
+	err := f.set.ParseAll(args, func(flag *pflag.Flag, value string) error {
+		_, list := flag.Value.(pflag.SliceValue)
+		if given[flag.Name] && !list && flag.Value.Type() != "bool" {
+			return fmt.Errorf("--%s is given twice, and takes one value", flag.Name)
+		}
+		given[flag.Name] = true
+		return f.set.Set(flag.Name, value)
+	})
+	if err != nil && !f.json {
+		// What is wrong may come before it.
+		f.json = slices.Contains(args, "--json")
+	}
+	return err
+}
+
 func (f *flags) usage(w io.Writer, v verb) {
-	fmt.Fprintf(w, "Usage: isopress %s %s\n\n%s.\n\n%s", v.name, v.args, v.about, f.set.FlagUsages())
+	fmt.Fprintf(w, "Usage: isopress %s %s\n\n%s.\n\n%s%s", v.name, v.args, v.about, f.set.FlagUsages(), v.more)
 }
 
 func (f *flags) addOutput() {
@@ -59,9 +85,15 @@ func noArgs(args []string) error {
 
 // printJSON puts a result on stdout.
 func (a *app) printJSON(v any) error {
+	a.printed = true
 	enc := json.NewEncoder(a.stdout)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// failure is what a failed verb prints as JSON, where it has no more to tell.
+type failure struct {
+	Error string `json:"error"`
 }
 
 // parseSize reads bytes with an optional suffix K, M, G or T, in powers of 1024.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/isopress/isopress/builder"
@@ -17,6 +18,7 @@ var initrdVerb = verb{
 		f.addOutput()
 		f.addInitrd()
 	},
+	quiet: quietPress,
 }
 
 // initrdFlags say what goes into an initrd.
@@ -31,10 +33,10 @@ type initrdFlags struct {
 func (f *flags) addInitrd() {
 	i := &f.initrd
 	f.set.StringVar(&i.modules, "kernel-modules", "", "`DIR` with lib/modules/<version>")
-	f.set.StringSliceVar(&i.names, "module", nil, "`NAME` of a module to take with what it depends on, may be repeated (default: what finds and mounts an ISO)")
-	f.set.StringVar(&i.init, "init", "", "`FILE` that becomes /init (default: isopress-init beside isopress; none: leave it out)")
-	f.set.StringArrayVar(&i.add, "add", nil, "`SRC:DST`, a file or tree to add, may be repeated")
-	f.set.StringVar(&i.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, xz:0 to 9, gzip:1 to 9, lz4, lz4:hc, or none")
+	f.set.StringSliceVar(&i.names, "module", nil, "`NAME` of a module to take with what it depends on (default: what finds and mounts an ISO)"+repeatable)
+	f.set.StringVar(&i.init, "init", "", "host `FILE` that becomes /init (default: isopress-init beside isopress; none: leave it out). build's --init-binary, not its --init")
+	f.set.StringArrayVar(&i.add, "add", nil, "`SRC:DST`, a file or tree to add"+repeatable)
+	f.set.StringVar(&i.compression, "compression", "zstd:19", compressionHelp)
 }
 
 func runInitrd(ctx context.Context, a *app, f *flags, args []string) error {
@@ -45,11 +47,14 @@ func runInitrd(ctx context.Context, a *app, f *flags, args []string) error {
 	if f.initrd.init == "none" {
 		o.Init = ""
 	} else {
-		b, err := findInit(ctx, f.initrd.init)
+		b, err := findInit(ctx, "--init", f.initrd.init)
 		if err != nil {
 			return err
 		}
 		defer b.remove()
+		if b.path == "" {
+			return errors.New("no isopress-init to become /init: it is looked for beside isopress (go install ./cmd/...); name another with --init, or leave it out with --init none")
+		}
 		o.Init = b.path
 	}
 	res, err := builder.Initrd(ctx, o)
@@ -57,7 +62,11 @@ func runInitrd(ctx context.Context, a *app, f *flags, args []string) error {
 		return err
 	}
 	if !f.quiet {
-		fmt.Fprintf(a.stderr, "%s: %s, %d kernel modules\n", res.Output, bytesText(res.Size), len(res.Modules))
+		init := "no /init"
+		if res.Init != "" {
+			init = "/init is " + res.Init
+		}
+		fmt.Fprintf(a.stderr, "%s: %s, %d kernel modules, %s\n", res.Output, bytesText(res.Size), len(res.Modules), init)
 	}
 	if f.json {
 		return a.printJSON(res)

@@ -55,6 +55,8 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+
+	printed bool // the result as JSON, be it of a failure
 }
 
 // verb is one of the program's commands.
@@ -62,6 +64,9 @@ type verb struct {
 	name, args, about string
 	run               func(ctx context.Context, a *app, f *flags, args []string) error
 	flags             func(f *flags)
+	quiet             string // what -q silences, "" for nothing
+	parallel          bool   // -j counts
+	more              string // help behind the options
 }
 
 func verbs() []verb {
@@ -107,16 +112,16 @@ func (a *app) main(ctx context.Context, args []string) int {
 	}
 	for _, v := range verbs() {
 		if v.name == args[0] {
-			return a.exitCode(ctx, v, a.runVerb(ctx, v, args[1:]))
+			f := newFlags(v)
+			return a.exitCode(ctx, v, f, a.runVerb(ctx, v, f, args[1:]))
 		}
 	}
 	fmt.Fprintf(a.stderr, "isopress: unknown verb %q; isopress -h lists them\n", args[0])
 	return exitUsage
 }
 
-func (a *app) runVerb(ctx context.Context, v verb, args []string) error {
-	f := newFlags(v)
-	err := f.set.Parse(args)
+func (a *app) runVerb(ctx context.Context, v verb, f *flags, args []string) error {
+	err := f.parse(args)
 	if errors.Is(err, pflag.ErrHelp) {
 		f.usage(a.stdout, v)
 		return nil
@@ -135,20 +140,25 @@ type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-func (a *app) exitCode(ctx context.Context, v verb, err error) int {
+// exitCode tells of an error, and what the program ends with.
+func (a *app) exitCode(ctx context.Context, v verb, f *flags, err error) (code int) {
+	if err == nil {
+		return exitDone
+	}
 	var usage usageError
 	var option builder.OptionError
+	text, help := err.Error(), ""
 	switch {
-	case err == nil:
-		return exitDone
 	case errors.As(err, &usage) || errors.As(err, &option):
-		fmt.Fprintf(a.stderr, "isopress: %v\nisopress %s -h tells the options\n", err, v.name)
-		return exitUsage
+		code, help = exitUsage, fmt.Sprintf("isopress %s -h tells the options\n", v.name)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(a.stderr, "isopress: interrupted")
-		return exitInterrupted
+		code, text = exitInterrupted, "interrupted"
 	default:
-		fmt.Fprintf(a.stderr, "isopress: %v\n", err)
-		return exitFailed
+		code = exitFailed
 	}
+	fmt.Fprintf(a.stderr, "isopress: %s\n%s", text, help)
+	if f.json && !a.printed {
+		_ = a.printJSON(failure{text}) // stderr has it already
+	}
+	return code
 }

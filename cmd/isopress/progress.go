@@ -116,19 +116,29 @@ func timeLeft(s builder.Progress, elapsed time.Duration) (time.Duration, bool) {
 	return time.Duration(left).Round(time.Second), true
 }
 
-// summary says what was written.
+// summary says in one line what was written.
 func (p *progress) summary(r *builder.Result) {
+	fmt.Fprintf(p.a.stderr, "%s: %s", r.Output, bytesText(r.Size))
 	for _, f := range r.Files {
-		if s := f.Squashfs; s != nil {
-			fmt.Fprintf(p.a.stderr, "%s: %s in %d files", f.Path, bytesText(s.Bytes), s.Files)
-			if n := len(r.StorePaths); n > 0 {
-				fmt.Fprintf(p.a.stderr, " of %d store paths", n)
-			}
-			fmt.Fprintf(p.a.stderr, " to %s, ratio %.3f (%s in %d files were duplicates)\n",
-				bytesText(s.Size), float64(s.Size)/float64(max(s.Bytes, 1)), bytesText(s.DuplicateBytes), s.DuplicateFiles)
+		s := f.Squashfs
+		if s == nil {
+			continue
+		}
+		if len(r.Files) > 1 {
+			fmt.Fprintf(p.a.stderr, ", of which %s takes %s", f.Path, bytesText(s.Size))
+		}
+		fmt.Fprintf(p.a.stderr, " for %s in %d files", bytesText(s.Bytes), s.Files)
+		if n := len(r.StorePaths); n > 0 {
+			fmt.Fprintf(p.a.stderr, " of %d store paths", n)
+		}
+		if s.Bytes > 0 {
+			fmt.Fprintf(p.a.stderr, ", ratio %.3f", float64(s.Size)/float64(s.Bytes))
+		}
+		if s.DuplicateFiles > 0 {
+			fmt.Fprintf(p.a.stderr, ", %s in %d files were duplicates", bytesText(s.DuplicateBytes), s.DuplicateFiles)
 		}
 	}
-	fmt.Fprintf(p.a.stderr, "%s: %s\n", r.Output, bytesText(r.Size))
+	fmt.Fprintln(p.a.stderr)
 }
 
 // bytesText is a size for people.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +24,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"store":   makeStore,
 			"nothing": onlyThese,
+			"code":    exitsWith,
 		},
 	})
 }
@@ -44,5 +48,20 @@ func onlyThese(ts *testscript.TestScript, _ bool, args []string) {
 	want := strings.Join(args[min(2, len(args)):], " ")
 	if got := strings.Join(names, " "); got != want {
 		ts.Fatalf("%s holds %q, want %q", args[0], got, want)
+	}
+}
+
+// exitsWith runs isopress, which must end with an exit code: code N ARGS….
+func exitsWith(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec("isopress", args[1:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got := strconv.Itoa(code); got != args[0] {
+		ts.Fatalf("isopress %q: exit code %s, want %s", args[1:], got, args[0])
 	}
 }

@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/isopress/isopress/builder"
 	"github.com/isopress/isopress/internal/nix"
+	"github.com/isopress/isopress/internal/patherror"
 	"github.com/isopress/isopress/squashfs"
 )
 
@@ -37,10 +40,10 @@ func (f *flags) addSource() {
 	f.set.StringVar(&s.closureInfo, "closure-info", "", "`DIR` with both, as nixpkgs' closureInfo makes it")
 	f.set.StringVar(&s.system, "system", "", "`STOREPATH` of a NixOS-like top level; its closure is asked of nix-store where --closure is not given")
 	f.set.StringVar(&s.root, "root", "", "`DIR`ectory tree to press instead, with its owners, modes, dates and xattrs")
-	f.set.StringArrayVar(&s.tar, "tar", nil, "tar archive `FILE` to press instead, compressed or not; - is stdin. Repeated, later ones lie over earlier ones as a container's layers do")
+	f.set.StringArrayVar(&s.tar, "tar", nil, "tar archive `FILE` to press instead, compressed or not; - is stdin. Of several, later ones lie over earlier ones as a container's layers do"+repeatable)
 	f.set.BoolVar(&s.allRoot, "all-root", false, "with --root or --tar: make root the owner of everything")
 	f.set.StringVar(&s.storeRoot, "store-root", "", "`DIR` in which the store really lies, as DIR/nix/store")
-	f.set.StringArrayVar(&s.exclude, "exclude", nil, "leave out what matches `GLOB`, a directory with all in it: by name, or with a / in the pattern by path from the root. * ? [a-z] {a,b} match no /, ** any directories; / at the end is for directories only. May be repeated")
+	f.set.StringArrayVar(&s.exclude, "exclude", nil, "leave out what matches `GLOB`, a directory with all in it: by name, or with a / in the pattern by path from the root. * ? [a-z] {a,b} match no /, ** any directories; / at the end is for directories only"+repeatable)
 }
 
 func (s *sourceFlags) check() error {
@@ -74,8 +77,12 @@ func (s *sourceFlags) checkTree() error {
 		return usagef("%s cannot be combined with --closure, --closure-info or --system", tree)
 	case s.root != "" && len(s.tar) > 0:
 		return usagef("--tar cannot be combined with --root")
-	case fromTree && (s.registration != "" || s.storeRoot != ""):
-		return usagef("--registration and --store-root are for a closure, not for %s", tree)
+	case fromTree && s.registration != "":
+		return usagef("--registration is for a closure, not for %s", tree)
+	case fromTree && s.storeRoot != "":
+		return usagef("--store-root is for a closure, not for %s", tree)
+	case s.registration == "-":
+		return usagef("--registration reads a file, not stdin")
 	case !fromTree && s.allRoot:
 		return usagef("--all-root is for --root and --tar: in a store everything belongs to root")
 	}
@@ -111,11 +118,8 @@ func (a *app) archives(names []string) []builder.Archive {
 	return archives
 }
 
-// source reads what the options name.
+// source reads what the options, which have been checked, name.
 func (a *app) source(ctx context.Context, s *sourceFlags) (builder.Source, error) {
-	if err := s.check(); err != nil {
-		return builder.Source{}, err
-	}
 	if s.root != "" || len(s.tar) > 0 {
 		return builder.Source{Root: s.root, Tar: a.archives(s.tar), AllRoot: s.allRoot}, nil
 	}
@@ -155,7 +159,24 @@ func (a *app) closureList(ctx context.Context, s *sourceFlags) ([]byte, error) {
 	if info, err := os.Stat(s.closure); err == nil && info.IsDir() {
 		return nil, usagef("--closure %s: a directory; for one with store-paths and registration in it there is --closure-info", s.closure)
 	}
-	return readFile(ctx, s.closure)
+	option, file := "--closure", s.closure
+	list, err := readFile(ctx, file)
+	if s.closureInfo != "" {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			return nil, fmt.Errorf("--closure-info %s: %w; it must be a directory with the files store-paths and registration, as nixpkgs' closureInfo makes it", s.closureInfo, err)
+		}
+		option, file = "--closure-info", s.closureInfo
+	}
+	return list, ofOption(option, file, err)
+}
+
+// ofOption is an error about the file that an option names; one of package os
+// need not name it again.
+func ofOption(option, file string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%s %s: %w", option, file, patherror.Bare(err))
 }
 
 // readFile reads a file that may be a pipe, until ctx ends.
@@ -189,10 +210,13 @@ func await(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 // registration is nil where none is known: a list of paths alone has none.
 func (a *app) registration(ctx context.Context, s *sourceFlags, c *builder.Closure) ([]byte, error) {
 	switch {
-	case s.registration == "-":
-		return nil, usagef("--registration reads a file, not stdin")
 	case s.registration != "":
-		return readFile(ctx, s.registration)
+		option, file := "--registration", s.registration
+		if s.closureInfo != "" {
+			option = "--closure-info"
+		}
+		b, err := readFile(ctx, file)
+		return b, ofOption(option, file, err)
 	case s.closure == "":
 		return nixStore(ctx, s.storeRoot, append([]string{"--dump-db"}, c.Paths()...)...)
 	}
@@ -204,6 +228,7 @@ const killDelay = time.Second
 
 // nixStore asks the machine's Nix.
 func nixStore(ctx context.Context, storeRoot string, args ...string) ([]byte, error) {
+	operation := args[0]
 	if storeRoot != "" {
 		args = append([]string{"--store", storeRoot}, args...)
 	}
@@ -219,7 +244,7 @@ func nixStore(ctx context.Context, storeRoot string, args ...string) ([]byte, er
 		return nil, errors.New("no nix-store on this machine to ask for the closure: list it elsewhere with nix-store -qR, and give it with --closure")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nix-store %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+		return nil, fmt.Errorf("nix-store %s: %w: %s", operation, err, strings.TrimSpace(stderr.String()))
 	}
 	return out, nil
 }
@@ -233,16 +258,29 @@ type packFlags struct {
 }
 
 func (f *flags) addPack() {
-	f.set.StringVar(&f.pack.compression, "compression", "zstd:19", "`CODEC`: zstd:1 to 22, xz:0 to 9 (also xz:6:bcj=arm64+x86:dict=512K), gzip:1 to 9, lz4, lz4:hc, or none")
+	f.set.StringVar(&f.pack.compression, "compression", "zstd:19", compressionHelp+", and further options of xz below")
 	f.set.StringVar(&f.pack.blockSize, "block-size", "1M", "squashfs block `SIZE`, 4K to 1M")
 	f.set.StringVar(&f.pack.order, "order", "", "`ORDER` of small files in blocks: similar ones together (smaller), or directory (quicker to read); default: similar, and directory for lz4, none and zstd:1 and 2")
 	f.set.StringVar(&f.pack.memory, "memory", "256M", "bound on the memory of blocks in flight, a `SIZE`")
 }
 
-// options puts together what the packing verbs have in common. What is wrong
-// with the command line is found before any file is looked at.
-func (a *app) options(ctx context.Context, f *flags, args []string) (o builder.Options, err error) {
-	if err := noArgs(args); err != nil {
+// compressionHelp is what all verbs that compress take.
+const compressionHelp = "`CODEC`: zstd:1 to 22, xz:0 to 9, gzip:1 to 9, lz4, lz4:hc:1 to 12, or none; without a level zstd:19, xz:6, gzip:9, lz4:hc:12"
+
+// packHelp follows the options of a verb that writes a squashfs.
+const packHelp = `
+Behind xz and its level, as in xz:6:bcj=arm64+x86:dict=512K, may come
+  bcj=FILTERS   branch filters that are tried on each block, with a + between them: x86 (where
+                nothing is said), arm, armthumb, arm64, powerpc, sparc, ia64, riscv; or none.
+                Linux reads arm64 and riscv since 6.12
+  dict=SIZE     a dictionary that is smaller than the block
+`
+
+// options puts together what the packing verbs have in common, but for the
+// source. What is wrong with the command line is found before any file is
+// looked at.
+func (a *app) options(f *flags, args []string) (o builder.Options, err error) {
+	if err := f.source.noArgs(args, f.output); err != nil {
 		return o, err
 	}
 	if f.output == "" {
@@ -254,9 +292,34 @@ func (a *app) options(ctx context.Context, f *flags, args []string) (o builder.O
 	if o.SourceDate, err = a.sourceDate(); err != nil {
 		return o, err
 	}
+	if err := f.source.check(); err != nil {
+		return o, err
+	}
 	o.Output, o.Exclude = f.output, f.source.exclude
-	o.Source, err = a.source(ctx, &f.source)
-	return o, err
+	return o, o.Validate()
+}
+
+// noArgs refuses arguments beyond the options: they are most likely mksquashfs's.
+func (s *sourceFlags) noArgs(args []string, output string) error {
+	err := noArgs(args)
+	if err == nil {
+		return nil
+	}
+	write := []string{}
+	if s.closure == "" && s.closureInfo == "" && s.system == "" && s.root == "" && len(s.tar) == 0 {
+		option := "--root "
+		if strings.Contains(filepath.Base(args[0]), ".tar") {
+			option = "--tar "
+		}
+		write, args = append(write, option+args[0]), args[1:]
+	}
+	if output == "" && len(args) > 0 {
+		write = append(write, "-o "+args[0])
+	}
+	if len(write) == 0 {
+		return err
+	}
+	return usagef("%w: write %s", err, strings.Join(write, " "))
 }
 
 func (f *flags) setPack(o *builder.Options) (err error) {

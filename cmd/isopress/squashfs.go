@@ -16,11 +16,19 @@ var squashfsVerb = verb{
 		f.addSource()
 		f.addPack()
 	},
+	quiet:    quietPress,
+	parallel: true,
+	more:     packHelp,
 }
 
+const quietPress = "no progress and no summary"
+
 func runSquashfs(ctx context.Context, a *app, f *flags, args []string) error {
-	o, err := a.options(ctx, f, args)
+	o, err := a.options(f, args)
 	if err != nil {
+		return err
+	}
+	if o.Source, err = a.source(ctx, &f.source); err != nil {
 		return err
 	}
 	return a.press(ctx, f, o, builder.Squashfs)
