@@ -12,7 +12,10 @@
 // machine without the libraries; [Warning] says what that costs.
 package codec
 
-import "io"
+import (
+	"io"
+	"strings"
+)
 
 // Block compresses one block at a time, each into a stream of its own. It is
 // used by one goroutine.
@@ -31,7 +34,7 @@ func NewBlock(s Spec, blockSize int) (Block, error) {
 		return nil, err
 	}
 	b, err := newBlock(s, blockSize)
-	if err == nil && (s.Algorithm == XZ || s.Algorithm == Zstd && s.Level >= slowZstd) {
+	if err == nil && isSlow(s) {
 		return withDense(b, blockSize)
 	}
 	return b, err
@@ -40,6 +43,9 @@ func NewBlock(s Spec, blockSize int) (Block, error) {
 // slowZstd is the level from which on libzstd takes long for data that does not
 // compress.
 const slowZstd = 13
+
+// isSlow tells whether blocks are looked at before the engine gets them: see [withDense].
+func isSlow(s Spec) bool { return s.Algorithm == XZ || s.Algorithm == Zstd && s.Level >= slowZstd }
 
 func newBlock(s Spec, blockSize int) (Block, error) {
 	switch s.Algorithm {
@@ -119,9 +125,19 @@ func WriterWarning(s Spec) string {
 	return ""
 }
 
-// Engine names the library and version with which [NewBlock] compresses, "" for
-// None. The bytes depend on it.
+// Engine names the libraries and versions with which [NewBlock] compresses, and
+// decides which blocks of 64 KiB or more are stored raw; "" for None. The bytes
+// depend on them.
 func Engine(s Spec) string {
+	name := blockEngine(s)
+	if judge := moduleVersion(klauspostModule); isSlow(s) && !strings.HasPrefix(name, judge) {
+		name += ", raw blocks by " + judge
+	}
+	return name
+}
+
+// blockEngine is what compresses.
+func blockEngine(s Spec) string {
 	switch s.Algorithm {
 	case Gzip:
 		if lib, err := libdeflate(); err == nil {
@@ -159,6 +175,7 @@ func Engines() map[string]string {
 		"gzip initrd": WriterEngine(gzip),
 		"lz4":         Engine(Spec{Algorithm: LZ4}),
 		"lz4:hc":      Engine(hc),
+		"raw blocks":  moduleVersion(klauspostModule) + ", for xz and for zstd from 13 on",
 		"xz":          xzEngine(),
 		"zstd":        zstdEngine(),
 	}

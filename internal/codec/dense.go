@@ -17,7 +17,7 @@ type denseBlock struct {
 const minDense = 64 << 10
 
 // withDense puts the test in front of a slow engine. It is done by the same engine
-// in all builds, since the image's bytes depend on it.
+// in all builds, since the image's bytes depend on it; [Engine] names it.
 func withDense(b Block, blockSize int) (Block, error) {
 	if blockSize < minDense {
 		return b, nil
