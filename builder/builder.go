@@ -123,8 +123,14 @@ func (o *Options) check() (err error) {
 	if o.excluder, err = o.validate(); err != nil {
 		return err
 	}
-	if o.target, err = findTarget(o.Output); err != nil || o.Source.Root == "" {
+	if o.target, err = findTarget(o.Output); err != nil {
 		return err
+	}
+	if o.Source.Closure != nil {
+		return o.Source.Closure.checkOutside(o.target)
+	}
+	if o.Source.Root == "" {
+		return nil
 	}
 	if info, err := os.Stat(o.Source.Root); err != nil {
 		return named("--root", o.Source.Root, err)

@@ -103,6 +103,14 @@ func (c *Closure) has(path string) bool {
 	return found
 }
 
+// checkOutside refuses an output within one of the store paths.
+func (c *Closure) checkOutside(t target) error {
+	if strings.HasPrefix(t.dir(), c.root.Host(nix.StoreDir)+string(filepath.Separator)) && c.has(c.root.Inside(t.dir())) {
+		return t.within("a store path of the closure")
+	}
+	return nil
+}
+
 // SetRegistration reads the closure's registration (see [nix.ParseRegistration]).
 // It must tell of every path of the closure, and of nothing that the closure
 // lacks but is referred to; what it has beyond is left out.

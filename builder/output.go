@@ -168,7 +168,11 @@ func (t target) checkOutside(root string) error {
 	}
 	rel, err := filepath.Rel(tree, t.dir())
 	if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-		return fmt.Errorf("%s: lies within %s, which is to go into it; write it elsewhere", t.path, root)
+		return t.within(root)
 	}
 	return nil
+}
+
+func (t target) within(source string) error {
+	return fmt.Errorf("%s: lies within %s, which is to go into it; write it elsewhere", t.path, source)
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func TestBootEndsOtherwise(t *testing.T) {
 		want string
 	}{
 		"powers off":     {[]string{good}, exitDone, ""},
-		"ends unmatched": {[]string{good, "--expect", "no such line"}, exitFailed, "guest ended before the expected output"},
+		"ends unmatched": {[]string{good, "--expect", "no such line"}, exitFailed, "guest ended before the expected output; the console's last line: "},
 		"times out":      {[]string{good, "--expect", "no such line", "--timeout", "1s"}, exitFailed, "timed out after 1s"},
 		"panics":         {[]string{bad, "--expect", "no such line"}, exitFailed, "kernel panic"},
 		"no image":       {[]string{filepath.Join(dir, "none.iso")}, exitFailed, "no such file"},
@@ -168,6 +169,27 @@ func TestISOReadBack(t *testing.T) {
 	}
 	checkManifest(t, r, filepath.Join(dir, "x", builder.ManifestFile))
 	checkStore(t, filepath.Join(dir, "x/nix-store.squashfs"))
+}
+
+// Kernel parameters add up, and a build is summed up in one line.
+func TestBuildSaysWhatItDid(t *testing.T) {
+	c := testenv.Closure(t)
+	dir := t.TempDir()
+	image, packed := filepath.Join(dir, "demo.iso"), filepath.Join(dir, "initrd")
+	code, _, errs := isopress(t, "initrd", "--init", "none", "--add", dir+":/x", "-o", packed)
+	if code != exitDone {
+		t.Fatal(errs)
+	}
+	args := []string{"build", "--root", randomTree(t, 100), "--kernel", c.Kernel, "--initrd", packed, "-o", image,
+		"--cmdline", "console=ttyS0 a", "--cmdline", "b=c"}
+	if got, want := press(t, args...).Boot.Cmdline, "root=LABEL=ISOPRESS console=ttyS0 a b=c"; got != want {
+		t.Errorf("command line %q, want %q", got, want)
+	}
+	code, _, errs = isopress(t, args...)
+	want := image + `: [0-9.]+ MiB, of which rootfs.squashfs takes 4.0 KiB for 109 B in 2 files, ratio 37.578` + "\n"
+	if code != exitDone || !regexp.MustCompile(`\A`+want+`\z`).MatchString(errs) {
+		t.Errorf("exit code %d, said %q, want %q", code, errs, want)
+	}
 }
 
 // checkManifest compares what --json printed with what lies in the ISO.
