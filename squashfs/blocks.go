@@ -112,6 +112,7 @@ func (l *pipeline) compress(ctx context.Context) error {
 	defer block.Close()
 	for j := range l.work {
 		if ctx.Err() != nil {
+			j.file.release()
 			return ctx.Err()
 		}
 		if err := l.press(j, block); err != nil {

@@ -96,7 +96,7 @@ func (c Compression) options(blockSize int) (b []byte) {
 			b = le.AppendUint16(b, 0)             // strategy
 		}
 	case codec.XZ:
-		dictionary := blockSize
+		dictionary := max(blockSize, metadataSize) // the kernel sizes its one decoder for both by it
 		if c.spec.Dictionary != 0 {
 			dictionary = c.spec.Dictionary
 		}

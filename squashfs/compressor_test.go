@@ -5,6 +5,7 @@ package squashfs
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -122,6 +123,15 @@ func TestKernelReadsCodecs(t *testing.T) {
 			guesttest.CheckSquashfsTree(t, image, tree, treelist.Options{NoXattrs: true})
 		})
 	}
+	// Blocks smaller than those of metadata, of which there is more than one.
+	small := newTestTree(t)
+	for i := range 600 {
+		small.file(fmt.Sprintf("a-file-with-a-name/%03d", i), random(uint64(i), 5000))
+	}
+	t.Run("xz in 4K", func(t *testing.T) {
+		image, _ := writeImage(t, DirFS(small.dir), Options{Compression: compression(t, "xz:1"), BlockSize: 4 << 10})
+		guesttest.CheckSquashfsTree(t, image, small.dir, treelist.Options{NoXattrs: true})
+	})
 }
 
 func TestCompressorOptions(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"time"
 
 	"github.com/isopress/isopress/internal/codec"
@@ -281,12 +282,19 @@ type Attr struct {
 // mtime converts a date to the format's unsigned 32-bit seconds, or fails. The
 // zero Time, which embed.FS and others give, is the epoch.
 func mtime(t time.Time) (uint32, error) {
-	if t.IsZero() {
-		return 0, nil
-	}
-	s := t.Unix()
-	if s < 0 || s > int64(^uint32(0)) {
+	date, ok := nearestMtime(t)
+	if !ok {
 		return 0, fmt.Errorf("%w: date %s is outside 1970 to 2106", ErrTooLarge, t.UTC().Format(time.RFC3339))
 	}
-	return uint32(s), nil
+	return date, nil
+}
+
+// nearestMtime also tells whether it is the date itself; one that is not set
+// counts as the epoch.
+func nearestMtime(t time.Time) (date uint32, same bool) {
+	if t.IsZero() {
+		return 0, true
+	}
+	s := min(max(t.Unix(), 0), math.MaxUint32)
+	return uint32(s), s == t.Unix()
 }

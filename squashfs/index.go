@@ -125,12 +125,12 @@ type indexer struct {
 	files  fileQueue // regular, in the walk's order
 	xattrs xattrTable
 	ids    idTable
-	left   map[string]*leftOut // xattrs that the format does not hold, by name
+	left   map[string]*leftOut // what the format does not hold, by the warning's text
 	count  int64
 	report *reporter
 }
 
-// leftOut is where an xattr was left out.
+// leftOut is where something was left out.
 type leftOut struct {
 	path string // the first file
 	more int    // further ones
@@ -147,7 +147,7 @@ func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, er
 	x.files.more.L = &x.files.mu
 	var root *inode
 	g.Go(func() (err error) {
-		defer x.files.end()
+		defer x.files.end(x.report)
 		root, err = x.walk()
 		return err
 	})
@@ -250,8 +250,9 @@ func (x *indexer) fill(n *inode, path string, info fs.FileInfo, sys Attr) (err e
 	if limit := x.opts.MaxModTime; !limit.IsZero() && date.After(limit) {
 		date = limit
 	}
-	if n.mtime, err = mtime(date); err != nil {
-		return err
+	var ok bool
+	if n.mtime, ok = nearestMtime(date); !ok {
+		x.leaveOut(path, "date outside of 1970 to 2106, which squashfs holds: the nearest is kept")
 	}
 	switch n.kind {
 	case typeFile:
@@ -292,24 +293,28 @@ func (x *indexer) addXattrs(n *inode, path string, sys Attr) error {
 	}
 	id, left, err := x.xattrs.add(attrs)
 	for _, name := range left {
-		if l := x.left[name]; l != nil {
-			l.more++
-		} else {
-			x.left[name] = &leftOut{path: path}
-		}
+		x.leaveOut(path, "xattr "+name+" left out: squashfs holds only user, trusted and security")
 	}
 	n.xattr = id
 	return err
 }
 
-// warn tells of each xattr that was left out once.
+func (x *indexer) leaveOut(path, msg string) {
+	if l := x.left[msg]; l != nil {
+		l.more++
+	} else {
+		x.left[msg] = &leftOut{path: path}
+	}
+}
+
+// warn tells of each kind of thing that was left out once.
 func (x *indexer) warn() {
-	for _, name := range slices.Sorted(maps.Keys(x.left)) {
-		msg := "xattr " + name + " left out: squashfs holds only user, trusted and security"
-		if more := x.left[name].more; more > 0 {
-			msg += fmt.Sprintf("; so in %d more files", more)
+	for _, msg := range slices.Sorted(maps.Keys(x.left)) {
+		l := x.left[msg]
+		if l.more > 0 {
+			msg += fmt.Sprintf("; so in %d more files", l.more)
 		}
-		x.report.warn(x.left[name].path, msg)
+		x.report.warn(l.path, msg)
 	}
 }
 
@@ -391,11 +396,12 @@ func (q *fileQueue) add(n *inode) {
 	q.more.Signal()
 }
 
-func (q *fileQueue) end() {
+func (q *fileQueue) end(r *reporter) {
 	q.mu.Lock()
 	q.ended = true
 	q.mu.Unlock()
 	q.more.Broadcast()
+	q.advance(0, r)
 }
 
 // take waits for the next file; nil is the end.
@@ -412,23 +418,20 @@ func (q *fileQueue) take() *inode {
 	return q.found[q.taken-1]
 }
 
-// advance counts what has been hashed. Of how much is known once the walk has ended.
-func (q *fileQueue) advance(n int) (done, size int64, ended bool) {
+// advance counts what has been hashed, and reports it once it is known of how much.
+func (q *fileQueue) advance(n int, r *reporter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.done += int64(n)
-	return q.done, q.size, q.ended
+	if q.done += int64(n); q.ended {
+		r.progress(Progress{Stage: StageHash, Done: q.done, Total: q.size})
+	}
 }
 
 // hash is one worker: it reads regular files into the digests of their blocks.
 func (x *indexer) hash() error {
 	h := hasher{ctx: x.ctx, fsys: x.fsys, buf: make([]byte, x.opts.BlockSize),
 		similar: x.opts.Order == OrderSimilar && !x.opts.NoFragments,
-		advance: func(n int) {
-			if done, size, ended := x.files.advance(n); ended {
-				x.report.progress(Progress{Stage: StageHash, Done: done, Total: size})
-			}
-		}}
+		advance: func(n int) { x.files.advance(n, x.report) }}
 	for f := x.files.take(); f != nil; f = x.files.take() {
 		if err := h.hash(f); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package squashfs
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -11,6 +12,7 @@ import (
 // the places of inodes. So a directory's listing comes after the inodes of what
 // is in it, and those of its directories after their listings.
 type treeWriter struct {
+	ctx    context.Context
 	inodes *metadataWriter
 	dirs   *metadataWriter
 	ids    *idTable
@@ -46,6 +48,9 @@ func (t *treeWriter) tree(root *inode) (inodeRef, error) {
 
 // directory writes the inodes of what is in n, then n's listing.
 func (t *treeWriter) directory(n *inode) error {
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
 	for _, e := range n.entries {
 		if e.node.kind == typeDir {
 			if err := t.directory(e.node); err != nil {
@@ -56,6 +61,9 @@ func (t *treeWriter) directory(n *inode) error {
 	for _, e := range n.entries {
 		if e.node.ref != unwritten {
 			continue // a further hard link
+		}
+		if err := t.ctx.Err(); err != nil {
+			return err
 		}
 		if err := t.inode(e.node); err != nil {
 			return e.node.fail(err)

@@ -3,27 +3,32 @@ package squashfs
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"slices"
 )
 
 // layouter decides which content lies where.
 type layouter struct {
+	ctx    context.Context
 	plan   *Plan
 	pieces []piece
 }
 
 // layOut plans the contents of files, in the order of the walk.
-func (p *Plan) layOut(files []*inode) {
-	l := layouter{plan: p}
+func (p *Plan) layOut(ctx context.Context, files []*inode) error {
+	l := layouter{ctx: ctx, plan: p}
 	l.unite(files)
 	l.findTails()
 	for _, c := range p.contents {
 		l.planBlocks(c)
 	}
 	l.shareRuns()
-	l.packTails()
+	if err := l.packTails(); err != nil {
+		return err
+	}
 	l.order()
+	return ctx.Err()
 }
 
 // unite makes files of equal content share the first one's. Equals are found by
@@ -116,9 +121,14 @@ func (l *layouter) planBlocks(c *content) {
 	}
 }
 
-// maxSameStart bounds how many contents with one and the same first block are
-// tried against each block that equals it.
-const maxSameStart = 64
+const (
+	// How many contents with one and the same first block are tried against each
+	// block that equals it.
+	maxSameStart = 64
+	// How many digests are compared for each block of all contents, on average:
+	// a tree of nothing but near-equal long files may leave runs unshared.
+	maxCompared = 16
+)
 
 // shareRuns finds contents whose blocks are a run of another's, block for block,
 // and lets them lie in it. The longest are the first to take others in, so that
@@ -127,6 +137,7 @@ func (l *layouter) shareRuns() {
 	var long []*blocks // in which and of which runs are looked for
 	equal := map[[sha256.Size]byte]*blocks{}
 	starts := map[digest][]*blocks{}
+	budget := 0
 	for _, c := range l.plan.contents {
 		b := c.blocks
 		if b == nil || b.stored == 0 {
@@ -139,6 +150,7 @@ func (l *layouter) shareRuns() {
 		}
 		equal[key] = b
 		long = append(long, b)
+		budget += maxCompared * len(b.digests)
 		if start := b.digests[b.first]; len(starts[start]) < maxSameStart {
 			starts[start] = append(starts[start], b)
 		}
@@ -151,8 +163,12 @@ func (l *layouter) shareRuns() {
 		for i, d := range base.digests {
 			for _, b := range starts[d] {
 				at := i - b.first
-				if b != base && b.base == nil && !b.isBase && at >= 0 && at+len(b.digests) <= len(base.digests) &&
-					slices.Equal(b.digests, base.digests[at:at+len(b.digests)]) {
+				if b == base || b.base != nil || b.isBase || at < 0 || at+len(b.digests) > len(base.digests) || budget <= 0 {
+					continue
+				}
+				same := commonPrefix(b.digests, base.digests[at:])
+				budget -= same + 1
+				if same == len(b.digests) {
 					b.base, b.at = base, at
 					base.isBase = true
 				}
@@ -176,6 +192,15 @@ func (l *layouter) shareRuns() {
 	}
 }
 
+// commonPrefix is how many digests from the first on are equal.
+func commonPrefix(a, b []digest) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
 func digestOfAll(list []digest) [sha256.Size]byte {
 	h := sha256.New()
 	for i := range list {
@@ -185,12 +210,15 @@ func digestOfAll(list []digest) [sha256.Size]byte {
 }
 
 // packTails puts the pieces into fragment blocks, cluster by cluster.
-func (l *layouter) packTails() {
+func (l *layouter) packTails() error {
 	p := l.plan
 	var next []int32
 	var head []bool
 	if p.opts.Order == OrderSimilar {
-		next, head = clusterAlike(l.pieces, p.opts.BlockSize)
+		var err error
+		if next, head, err = l.clusterAlike(); err != nil {
+			return err
+		}
 	}
 	for _, c := range p.contents {
 		c.sketch = nil // has served
@@ -229,6 +257,7 @@ func (l *layouter) packTails() {
 		p.stats.FragmentBlocks++
 		clusters = clusters[n:]
 	}
+	return nil
 }
 
 // cluster is a run of pieces that stay together.

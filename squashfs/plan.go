@@ -97,7 +97,9 @@ func Prepare(ctx context.Context, fsys fs.FS, opts Options) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{opts: opts, fsys: fsys, root: root, xattrs: x.xattrs, ids: x.ids, report: x.report}
-	p.layOut(x.files.found)
+	if err := p.layOut(ctx, x.files.found); err != nil {
+		return nil, err
+	}
 	if err := p.number(); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,9 @@
 package squashfs
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // A sketch stands for content when likeness is asked for: hashes of some of its
 // shingles, the runs of shingleLen bytes. Whether a shingle is among them depends
@@ -8,7 +11,8 @@ import "slices"
 // sketch of that part, wherever it lies in them.
 //
 // One shingle in 64 is taken. Of content with more than maxSketch distinct ones
-// the level says how many further low bits of a hash must be zero.
+// the level says how many high bits of a hash must be zero: so the hashes that a
+// higher level keeps are the first.
 type sketch struct {
 	hashes []uint32 // ascending, distinct
 	level  uint8
@@ -19,6 +23,7 @@ const (
 	shingleLen   = 64/shingleShift + 1 // bytes that the 64 bits of the rolling hash still hold
 	sketchBits   = 6
 	maxSketch    = 128
+	maxLevel     = 31
 )
 
 // gear holds a random number for each byte (xorshift64).
@@ -43,7 +48,7 @@ func (s *sketcher) sketch(b []byte) sketch {
 	s.found = s.found[:0]
 	var level uint8
 	var h uint64
-	mask, last := uint32(0), uint32(0)
+	limit, last := uint32(math.MaxUint32), uint32(0)
 	for i, c := range b {
 		// The shift drops what a byte has added after shingleLen more of them.
 		h = h<<shingleShift + uint64(gear[c])
@@ -52,14 +57,14 @@ func (s *sketcher) sketch(b []byte) sketch {
 		}
 		// The bits below the ones that chose the shingle.
 		v := uint32(h >> (32 - sketchBits))
-		if v&mask != 0 || v == last {
+		if v > limit || v == last {
 			continue
 		}
 		last = v
 		s.found = append(s.found, v)
 		if len(s.found) == maxFound {
 			level = s.thin(level)
-			mask = 1<<level - 1
+			limit = limitOf(level)
 		}
 	}
 	level = s.thin(level)
@@ -70,12 +75,20 @@ func (s *sketcher) sketch(b []byte) sketch {
 func (s *sketcher) thin(level uint8) uint8 {
 	slices.Sort(s.found)
 	s.found = slices.Compact(s.found)
-	for len(s.found) > maxSketch && level < 31 {
+	for len(s.found) > maxSketch && level < maxLevel {
 		level++
-		mask := uint32(1)<<level - 1
-		s.found = slices.DeleteFunc(s.found, func(v uint32) bool { return v&mask != 0 })
+		s.found = s.found[:keptAt(s.found, level)]
 	}
 	return level
+}
+
+// limitOf is the largest hash that a level keeps.
+func limitOf(level uint8) uint32 { return math.MaxUint32 >> level }
+
+// keptAt returns how many of the ascending hashes a level keeps.
+func keptAt(hashes []uint32, level uint8) int {
+	n, _ := slices.BinarySearch(hashes, limitOf(level)+1)
+	return n
 }
 
 // at returns how many of the hashes a higher level keeps.
@@ -83,12 +96,5 @@ func (s *sketch) at(level uint8) int {
 	if level <= s.level {
 		return len(s.hashes)
 	}
-	n := 0
-	mask := uint32(1)<<level - 1
-	for _, v := range s.hashes {
-		if v&mask == 0 {
-			n++
-		}
-	}
-	return n
+	return keptAt(s.hashes, level)
 }

@@ -55,7 +55,10 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	defer block.Close()
 	e := &tableWriter{w: w, pos: l.pos, block: block}
 	sb := p.superblock(uint32(len(l.fragments)))
-	if err := p.writeTables(e, sb, l.fragments); err != nil {
+	if err := p.writeTables(ctx, e, sb, l.fragments); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	sb.bytesUsed = e.pos
@@ -112,8 +115,9 @@ func (p *Plan) superblock(fragments uint32) *superblock {
 
 // writeTables appends the tables in the order that the kernel's checks ask for
 // (fs/squashfs/super.c): each must end where the next one starts.
-func (p *Plan) writeTables(e *tableWriter, sb *superblock, fragments []blockAt) (err error) {
-	t := &treeWriter{inodes: e.metadata(), dirs: e.metadata(), ids: &p.ids, tails: p.tails, export: make([]inodeRef, p.inodes), total: p.inodes}
+func (p *Plan) writeTables(ctx context.Context, e *tableWriter, sb *superblock, fragments []blockAt) (err error) {
+	t := &treeWriter{ctx: ctx, inodes: e.metadata(), dirs: e.metadata(), ids: &p.ids, tails: p.tails,
+		export: make([]inodeRef, p.inodes), total: p.inodes}
 	if sb.root, err = t.tree(p.root); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -353,7 +354,6 @@ func TestErrors(t *testing.T) {
 		"memory":       {ok, Options{Memory: -1}, "memory"},
 		"image date":   {ok, Options{ModTime: time.Unix(-1, 0)}, "outside 1970 to 2106"},
 		"latest date":  {ok, Options{MaxModTime: time.Unix(-5, 0)}, "squashfs: latest date of files: over what squashfs holds: date 1969-12-31"},
-		"file date":    {fstest.MapFS{"a": {ModTime: time.Unix(1<<33, 0)}}, Options{}, "squashfs: a: over what squashfs holds: date 2242"},
 		"long name":    {fstest.MapFS{strings.Repeat("x", 257): {}}, Options{}, "name of 257 bytes"},
 		"type":         {fstest.MapFS{"d/a": {Mode: fs.ModeIrregular}}, Options{}, "squashfs: d/a: squashfs holds no file of type"},
 		"no root":      {fstest.MapFS{".": {Mode: 0o644}}, Options{}, "not a directory"},
@@ -375,6 +375,62 @@ type twice struct{ fstest.MapFS }
 func (f twice) ReadDir(name string) ([]fs.DirEntry, error) {
 	d, err := f.MapFS.ReadDir(name)
 	return append(d, d...), err
+}
+
+func TestDatesOutOfRange(t *testing.T) {
+	fsys := fstest.MapFS{".": {Mode: fs.ModeDir | 0o755, ModTime: time.Unix(5, 0)},
+		"early": {ModTime: time.Unix(-1, 0)}, "fine": {ModTime: time.Unix(5, 0)}, "late": {ModTime: time.Unix(1<<33, 0)}, "later": {ModTime: time.Unix(1<<34, 0)}}
+	var warned []string
+	image, _ := writeImage(t, fsys, Options{Warn: func(path, msg string) { warned = append(warned, path+": "+msg) }})
+	r := openImage(t, image)
+	for name, want := range map[string]int64{"early": 0, "fine": 5, "late": math.MaxUint32} {
+		info, err := r.Stat(name)
+		if err != nil || info.ModTime().Unix() != want {
+			t.Errorf("%s: date %v, error %v, want %d", name, info.ModTime(), err, want)
+		}
+	}
+	if len(warned) != 1 || !strings.HasPrefix(warned[0], "early: date outside of 1970 to 2106") || !strings.HasSuffix(warned[0], "; so in 2 more files") {
+		t.Errorf("warnings %q", warned)
+	}
+}
+
+// counting counts the files that are open.
+type counting struct {
+	fs.FS
+	open *atomic.Int64
+}
+
+type countedFile struct {
+	*os.File
+	open *atomic.Int64
+}
+
+func (f countedFile) Close() error { f.open.Add(-1); return f.File.Close() }
+
+func (c counting) Open(name string) (fs.File, error) {
+	f, err := c.FS.Open(name)
+	if file, ok := f.(*os.File); ok && err == nil {
+		c.open.Add(1)
+		return countedFile{file, c.open}, nil
+	}
+	return f, err
+}
+
+func TestFilesAreClosed(t *testing.T) {
+	tree := newTestTree(t)
+	for i := range 20 {
+		tree.file(fmt.Sprintf("f%02d", i), random(uint64(i), 40<<10))
+	}
+	opts := Options{Compression: compression(t, "zstd:1"), BlockSize: 4 << 10, Workers: 4}
+	for i := range int64(50) {
+		fsys := counting{DirFS(tree.dir), new(atomic.Int64)}
+		if _, err := Write(t.Context(), &failing{i << 10}, fsys, opts); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		if n := fsys.open.Load(); n != 0 {
+			t.Fatalf("%d files are open after a failed write", n)
+		}
+	}
 }
 
 // failing fails once it has taken n bytes.
@@ -423,6 +479,18 @@ func TestInterrupt(t *testing.T) {
 	}
 	if _, err := Write(ctx, discard{}, DirFS(tree.dir), opts); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted before: %v", err)
+	}
+	for _, stage := range []Stage{StageScan, StageHash, StageWrite} {
+		ctx, cancel := context.WithCancel(t.Context())
+		opts := opts
+		opts.Progress = func(p Progress) {
+			if p.Stage == stage && p.Done >= p.Total { // the last of it: what follows must notice
+				cancel()
+			}
+		}
+		if _, err := Write(ctx, discard{}, DirFS(tree.dir), opts); !errors.Is(err, context.Canceled) {
+			t.Errorf("interrupted at the end of stage %d: %v", stage, err)
+		}
 	}
 }
 

@@ -121,15 +121,17 @@ const (
 // where mksquashfs compresses each with and without the filter. The rest goes by
 // what gave the shortest results on blocks of a Linux system: a match finder of 3
 // bytes rather than the usual 4, or of 2 in tables of numbers, which are most of
-// the blocks that the calls leave undecided.
+// the blocks that the calls leave undecided. There, a literal often does not
+// depend on the one before it either.
 func attempts(filters Filters, calls *callTable, src []byte) []attempt {
 	with, without := calls.judge(src)
-	tries := make([]attempt, 0, 9)
+	tries := make([]attempt, 0, 11)
 	switch {
 	case isText(src): // aligned to no word: the position says nothing
 		tries = append(tries, attempt{lc: 4})
 	case with && without:
-		tries = append(tries, attempt{lc: 3, pb: 2, finder: finderBT2})
+		tries = append(tries, attempt{lc: 3, pb: 2, finder: finderBT2},
+			attempt{pb: 2, finder: finderBT2}, attempt{pb: 2, finder: finderBT3})
 	case without || filters != X86:
 		tries = append(tries, attempt{lc: 3, pb: 2, finder: finderBT3})
 	}
