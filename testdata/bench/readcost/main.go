@@ -1,7 +1,7 @@
 // Command readcost counts what reading files of a squashfs image, one after the other, makes the kernel
 // expand: a block each time that it is wanted, except a fragment block that is still among the three that
-// the kernel keeps. It looks up where the files' blocks lie and expands none, so that the count is exact
-// and quick, and does not depend on the machine.
+// the kernel keeps. It looks up where the files' blocks lie and expands none, so that the count is quick
+// and the same on every machine. A path read a second time, by a hard link too, counts again.
 //
 //	readcost IMAGE <LIST
 //
@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isopress/isopress/internal/codec"
 	"github.com/isopress/isopress/squashfs"
 )
 
@@ -95,6 +96,8 @@ type probe struct {
 	r       *squashfs.Reader
 	content int64 // end of the blocks of content; 0: not yet known
 	seen    block
+	// fragments are the positions of the fragment blocks: which a block of content is, only the table says.
+	fragments map[int64]bool
 }
 
 var errSeen = errors.New("a block of content")
@@ -112,12 +115,71 @@ func openProbe(image string) (*probe, error) {
 	if p.r, err = squashfs.NewReader(p, info.Size()); err != nil {
 		return nil, err
 	}
-	var table [8]byte // inode_table_start
-	if _, err := f.ReadAt(table[:], 64); err != nil {
+	if err := p.readFragments(); err != nil {
+		return nil, fmt.Errorf("fragment table: %w", err)
+	}
+	p.content, err = p.word(64) // inode_table_start
+	return p, err
+}
+
+// word reads the 64 bits at off.
+func (p *probe) word(off int64) (int64, error) {
+	var b [8]byte
+	_, err := p.File.ReadAt(b[:], off)
+	return int64(binary.LittleEndian.Uint64(b[:])), err
+}
+
+// readFragments reads the fragment table: entries of 16 bytes in metadata blocks, whose positions are
+// listed at fragment_table_start.
+func (p *probe) readFragments() error {
+	const size, perBlock = 16, 8192 / 16
+	sb := p.r.Superblock()
+	p.fragments = make(map[int64]bool)
+	list, err := p.word(80) // fragment_table_start
+	if err != nil {
+		return err
+	}
+	dec, err := codec.NewDecoder(codec.Algorithm(sb.Compression.String()))
+	if err != nil {
+		return err
+	}
+	for first := int64(0); first < sb.Fragments; first += perBlock {
+		pos, err := p.word(list + first/perBlock*8)
+		if err != nil {
+			return err
+		}
+		entries, err := p.metadata(dec, pos)
+		if err != nil {
+			return err
+		}
+		n := int(min(perBlock, sb.Fragments-first)) * size
+		if len(entries) < n {
+			return fmt.Errorf("%d bytes where %d are expected", len(entries), n)
+		}
+		for e := range slices.Chunk(entries[:n], size) {
+			p.fragments[int64(binary.LittleEndian.Uint64(e))] = true // start_block
+		}
+	}
+	return nil
+}
+
+// metadata expands the metadata block at pos.
+func (p *probe) metadata(dec codec.Decoder, pos int64) ([]byte, error) {
+	var header [2]byte
+	if _, err := p.File.ReadAt(header[:], pos); err != nil {
 		return nil, err
 	}
-	p.content = int64(binary.LittleEndian.Uint64(table[:]))
-	return p, nil
+	word := binary.LittleEndian.Uint16(header[:])
+	stored := make([]byte, word&0x7fff)
+	if _, err := p.File.ReadAt(stored, pos+2); err != nil {
+		return nil, err
+	}
+	if word&0x8000 != 0 { // stored as it is
+		return stored, nil
+	}
+	data := make([]byte, 8192)
+	n, err := dec.Decode(data, stored)
+	return data[:max(n, 0)], err
 }
 
 func (p *probe) ReadAt(b []byte, off int64) (int, error) {
@@ -140,7 +202,6 @@ func (p *probe) file(name string, c *counter) error {
 		return err
 	}
 	size := int64(p.r.Superblock().BlockSize)
-	var last block
 	for off := int64(0); off < info.Size(); off += size {
 		_, err := f.(io.ReaderAt).ReadAt(make([]byte, 1), off)
 		switch {
@@ -149,13 +210,11 @@ func (p *probe) file(name string, c *counter) error {
 		case !errors.Is(err, errSeen):
 			return err
 		}
-		// What is left of a file lies in a fragment block, unless its writer put it behind the rest.
-		if info.Size()-off < size && (off == 0 || p.seen.pos != last.pos+int64(last.size)) {
+		if p.fragments[p.seen.pos] {
 			c.fragment(p.seen)
 		} else {
 			c.data(p.seen)
 		}
-		last = p.seen
 	}
 	return nil
 }
