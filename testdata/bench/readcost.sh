@@ -16,9 +16,12 @@
 #   --count                 mount nothing, only count blocks: for a machine that does other work
 #
 # The time is the kernel's of this machine, through a loop device, and so wants root. Where it cannot
-# mount, only the blocks are printed that it would expand (testdata/bench/readcost), which are exact
-# everywhere: the kernel keeps three fragment blocks expanded, and reads and expands the others again and
-# again. "MiB read" is what the loop device read, metadata included, "MiB of blocks" what the count says.
+# mount, only the blocks are printed that it would expand (testdata/bench/readcost), which are the same
+# everywhere: a kernel keeps three fragment blocks expanded, unless it was configured to keep more, and
+# reads and expands the others again and again. "MiB read" is what the loop device read, metadata
+# included, "MiB of blocks" what the count says.
+#
+# What fails, an image or a row, says why and the rest goes on; the exit status is 1 then.
 #
 # Environment: MKSQUASHFS and ISOPRESS name the programs (default: on PATH, bin/isopress); JOBS are the
 # processors for building (2); TMPDIR is where the images and trees put together go.
@@ -32,7 +35,7 @@ jobs=${JOBS:-2}
 die() { echo "readcost.sh: $*" >&2; exit 1; }
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
-inputs=() compression=zstd:19 repeat=3 orders=(mksquashfs directory similar) count_only=
+inputs=() compression=zstd:19 repeat=3 orders=(mksquashfs directory similar) count_only='' failed=''
 command_line="testdata/bench/readcost.sh $*"
 while [ $# -gt 0 ]; do
   option=$1; shift
@@ -50,7 +53,27 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ ${#inputs[@]} -gt 0 ] || usage
-for f in "$isopress" "${mksquashfs[@]}"; do command -v "$f" >/dev/null || die "$f: not found"; done
+
+# mksquashfs_codec CODEC gives mksquashfs's options for what isopress calls CODEC.
+mksquashfs_codec() {
+  case $1 in
+    zstd) mksquashfs_codec zstd:19 ;;
+    gzip) mksquashfs_codec gzip:9 ;;
+    zstd:* | gzip:*) echo "-comp ${1%%:*} -Xcompression-level ${1#*:}" ;;
+    xz | xz:[6-9]) echo "-comp xz -Xbcj x86" ;; # these levels differ by the dictionary, which is a block
+    lz4) echo "-comp lz4" ;;
+    lz4:hc | lz4:hc:12) echo "-comp lz4 -Xhc" ;;
+    *) die "--compression $1: mksquashfs has no such: use --without-mksquashfs" ;;
+  esac
+}
+
+programs=("$isopress") mksquashfs_flags=()
+if [ "${orders[0]}" = mksquashfs ]; then
+  programs+=("$mksquashfs")
+  flags=$(mksquashfs_codec "$compression")
+  read -ra mksquashfs_flags <<< "$flags"
+fi
+for f in "${programs[@]}"; do command -v "$f" >/dev/null || die "$f: not found"; done
 
 work=$(mktemp -d)
 clean() { umount -l "$work/mnt" 2>/dev/null || true; rm -rf "$work"; }
@@ -72,12 +95,22 @@ use() {
     return
   fi
   IFS=: read -ra dirs <<< "${what#*=}"
-  tree=${dirs[0]}
-  if [ ${#dirs[@]} -gt 1 ]; then
-    tree=$work/tree; rm -rf "$tree"; mkdir "$tree"
-    cp -a --reflink=auto "${dirs[@]}" "$tree/"
-  fi
+  tree=$(realpath "${dirs[0]}")
+  if [ ${#dirs[@]} -gt 1 ]; then copy_of "${dirs[@]}"; fi
+  [ -d "$tree" ] || die "$tree: not a directory"
   name="tree $name"
+}
+
+# copy_of DIR... puts the directories side by side, by the names that they are given with: a DIR may be a link.
+copy_of() {
+  local dir
+  tree=$work/tree; mkdir "$tree"
+  for dir; do
+    dir=$(realpath -s "$dir")
+    [ -d "$dir" ] || die "$dir: not a directory"
+    [ ! -e "$tree/${dir##*/}" ] || die "$dir: there is another of that name"
+    cp -a -H --reflink=auto "$dir" "$tree/"
+  done
 }
 
 # build ORDER makes $work/ORDER.squashfs; it fails with what the tool says.
@@ -87,7 +120,7 @@ build() {
     argv=("$mksquashfs")
     if [ -n "$closure" ]; then argv+=("$work/nix-path-registration" "${paths[@]}" "$image" -no-hardlinks -keep-as-directory -all-root)
     else argv+=("$tree" "$image"); fi
-    argv+=(-noappend -b 1048576 -comp zstd -Xcompression-level "${compression#*:}" -processors "$jobs" -no-progress -quiet)
+    argv+=(-noappend -b 1048576 "${mksquashfs_flags[@]}" -processors "$jobs" -no-progress -quiet)
   else
     argv=("$isopress" squashfs)
     if [ -n "$closure" ]; then argv+=(--closure "$closure/store-paths" --registration "$closure/registration")
@@ -99,14 +132,14 @@ build() {
 
 # --- Sets of files: lists of paths, each ended by NUL, from a list of all of them
 
-# all lists the image's regular files in the order in which a walk meets them.
-all() {
-  if [ -n "$closure" ]; then
-    find "${paths[@]}" -type f -printf '%H/%P\0' | sed -z 's|^.*/store/||; s|/$||'
-  else
-    find "$tree" -type f -printf '%P\0'
-  fi | tr / '\001' | sort -z | tr '\001' /
+# files [TEST...] lists the image's regular files, those that pass find's tests.
+files() {
+  if [ -n "$closure" ]; then (cd "${paths[0]%/*}" && find "${paths[@]##*/}" -type f "$@" -printf '%p\0')
+  else find "$tree" -type f "$@" -printf '%P\0'; fi
 }
+
+# all lists the image's regular files in the order in which a walk meets them.
+all() { files | tr / '\001' | sort -z | tr '\001' /; }
 
 # top takes the directory with the most files; the last one, where several have as many.
 top() {
@@ -117,9 +150,7 @@ top() {
 
 # small takes 200 files under 64 KiB: those whose path has the smallest hash, in that order.
 small() {
-  if [ -n "$closure" ]; then find "${paths[@]}" -type f -size -64k -printf '%H/%P\0' | sed -z 's|^.*/store/||; s|/$||'
-  else find "$tree" -type f -size -64k -printf '%P\0'; fi |
-    python3 -c '
+  files -size -64k | python3 -c '
 import hashlib, sys
 paths = sys.stdin.buffer.read().split(b"\0")[:-1]
 paths.sort(key=lambda p: hashlib.sha256(p).digest())
@@ -154,25 +185,39 @@ END
 
 # read_cold IMAGE LIST prints wall and system seconds, and bytes that the loop device read.
 read_cold() {
-  local stat before
+  local stat before status=0
   sync; echo 3 > /proc/sys/vm/drop_caches
-  mount -t squashfs -o ro,loop "$1" "$work/mnt"
+  mount -t squashfs -o ro,loop "$1" "$work/mnt" || return
   stat=/sys/block/$(basename "$(findmnt -no SOURCE "$work/mnt")")/stat
   before=$(awk '{ print $3 }' "$stat")
-  (cd "$work/mnt" && /usr/bin/time -f '%e %S' -o "$work/time" xargs -0 cat < "$2" >/dev/null)
+  (cd "$work/mnt" && /usr/bin/time -f '%e %S' -o "$work/time" xargs -0 cat < "$2" >/dev/null) || status=$?
   awk -v before="$before" -v times="$(tail -n 1 "$work/time")" '{ print times, ($3 - before) * 512 }' "$stat"
-  umount "$work/mnt"
+  umount "$work/mnt" && return $status
 }
 
 # median COLUMN of the runs.
 median() { sort -n -k"$1,$1" "$work/runs" | awk -v c="$1" '{ v[NR] = $c } END { print v[int((NR + 1) / 2)] }'; }
 
+row_failed() { # row_failed ORDER SET MESSAGE
+  failed=1
+  echo "| $2, $(tr -cd '\0' < "$work/$2" | wc -c) files | $1 | failed: ${3//|//} | | | | | | |"
+}
+
 row() { # row ORDER SET
   local image=$work/$1.squashfs count run wall='' system='' bytes=''
-  read -ra count < <("$work/readcost" "$image" < "$work/$2")
+  if ! "$work/readcost" "$image" < "$work/$2" > "$work/count" 2>"$work/log"; then
+    row_failed "$1" "$2" "$(head -n 1 "$work/log")"
+    return
+  fi
+  read -ra count < "$work/count"
   if [ -n "$can_mount" ]; then
     : > "$work/runs"
-    for ((run = 0; run < repeat; run++)); do read_cold "$image" "$work/$2" >> "$work/runs"; done
+    for ((run = 0; run < repeat; run++)); do
+      if ! read_cold "$image" "$work/$2" >> "$work/runs" 2>"$work/log"; then
+        row_failed "$1" "$2" "$(head -n 1 "$work/log")"
+        return
+      fi
+    done
     wall=$(median 1) system=$(median 2) bytes=$(awk -v b="$(median 3)" 'BEGIN { printf "%.1f", b / 1048576 }')
   fi
   echo "| $2, $(tr -cd '\0' < "$work/$2" | wc -c) files | $1 | $wall | $system | $bytes |" \
@@ -189,14 +234,17 @@ echo "    $command_line"
 for input in "${inputs[@]}"; do
   use "$input"
   echo; echo "### $name"; echo
-  all > "$work/all"; top > "$work/top"; small > "$work/small"; python > "$work/python"
+  all > "$work/all"
+  [ -s "$work/all" ] || die "$name: no regular file"
+  top > "$work/top"; small > "$work/small"; python > "$work/python"
   built=()
   for order in "${orders[@]}"; do
     if build "$order"; then
       built+=("$order")
       echo "- $order: $(stat -c %s "$work/$order.squashfs") bytes"
     else
-      echo "- $order: failed: $(grep -v '^$' "$work/log" | head -n 1)"
+      failed=1
+      echo "- $order: failed: $(grep -a -m 1 -v '^$' "$work/log" || echo "no message")"
     fi
   done
   echo
@@ -208,3 +256,4 @@ for input in "${inputs[@]}"; do
   done
   rm -rf "$work/tree" "$work"/*.squashfs
 done
+[ -z "$failed" ] || exit 1
