@@ -2,72 +2,63 @@ package squashfs_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log"
 	"os"
 	"path/filepath"
-	"testing/fstest"
 
 	"github.com/isopress/isopress/squashfs"
 )
 
-// An image of a tree that is only in memory, written and read back.
-func ExampleWrite() {
-	tree := fstest.MapFS{
-		"etc/hostname": {Data: []byte("example\n"), Mode: 0o644},
-		"etc/motd":     {Data: []byte("example\n"), Mode: 0o644}, // stored once
-		"bin/sh":       {Data: []byte("busybox"), Mode: fs.ModeSymlink | 0o777},
-	}
-	dir, err := os.MkdirTemp("", "example")
+// press writes an image of a directory of the host.
+func press(ctx context.Context, image, dir string) (res *squashfs.Result, err error) {
+	f, err := os.Create(image)
 	if err != nil {
-		log.Fatal(err)
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	f, err := os.Create(filepath.Join(dir, "image.squashfs"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer f.Close()
+	// An error of Close can mean that the image is not all there.
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return squashfs.Write(ctx, f, squashfs.DirFS(dir), squashfs.Options{AllRoot: true})
+}
 
-	level, err := squashfs.ParseCompression("zstd:19")
+// A directory of the host becomes an image in a file, which is read back.
+func Example() {
+	tmp, err := os.MkdirTemp("", "example")
 	if err != nil {
 		log.Fatal(err)
 	}
-	res, err := squashfs.Write(context.Background(), f, tree, squashfs.Options{Compression: level})
+	defer os.RemoveAll(tmp)
+	image := filepath.Join(tmp, "image.squashfs")
+	res, err := press(context.Background(), image, "testdata/example")
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%d files, %d of them a duplicate, %d bytes\n", res.Files, res.DuplicateFiles, res.Size)
+	fmt.Println(res.Files, "files,", res.Bytes, "bytes of content,", res.DuplicateFiles, "duplicate")
 
-	image, err := squashfs.NewReader(f, res.Size)
+	r, err := squashfs.OpenReader(image)
 	if err != nil {
 		log.Fatal(err)
 	}
-	b, err := fs.ReadFile(image, "etc/motd")
+	defer r.Close()
+	err = fs.WalkDir(r, ".", func(name string, _ fs.DirEntry, err error) error {
+		fmt.Println(name)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	b, err := fs.ReadFile(r, "etc/hostname")
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Printf("%s", b)
 	// Output:
-	// 2 files, 1 of them a duplicate, 4096 bytes
+	// 2 files, 16 bytes of content, 1 duplicate
+	// .
+	// etc
+	// etc/hostname
+	// etc/motd
 	// example
-}
-
-// DirFS gives a directory of the host with its owners, links and xattrs.
-func ExampleDirFS() {
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "file"), make([]byte, 1<<20), 0o644); err != nil {
-		log.Fatal(err)
-	}
-	plan, err := squashfs.Prepare(context.Background(), squashfs.DirFS(dir), squashfs.Options{AllRoot: true})
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(plan.Stats().Bytes, "bytes,", plan.Stats().Blocks, "blocks: all zero")
-	// Output: 1048576 bytes, 0 blocks: all zero
 }

@@ -86,7 +86,8 @@ type Stats struct {
 }
 
 // Prepare indexes fsys, which means to read every file once, and lays the image
-// out. Names are sorted, and nothing depends on the order of fsys's answers.
+// out. Names are sorted, and nothing depends on the order of fsys's answers. What is
+// asked of fsys is said in the package's documentation; [Plan.Write] reads it again.
 func Prepare(ctx context.Context, fsys fs.FS, opts Options) (*Plan, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {

@@ -23,7 +23,15 @@ type Result struct {
 // The root of the image is the root of fsys. Owners, device numbers, hard links
 // and xattrs come from each file's [fs.FileInfo.Sys], an [*Attr] or what package
 // os gives there, and from [XattrFS]; symbolic links need [fs.ReadLinkFS]. [DirFS]
-// has it all for a directory of the host.
+// has it all for a directory of the host. The package's documentation says what else
+// is asked of fsys.
+//
+// w is an [io.WriterAt] because the superblock, which is at the start and without
+// which there is no image, holds what is known only at the end, and is written last.
+// An [*os.File] is one, and so is an [io.OffsetWriter] for an image within a larger
+// file; a pipe is none, and needs a temporary file. All else is written from the
+// start on without a gap, by one call at a time. What w holds behind the image, of
+// [Result.Size] bytes, stays: truncate a file that may have been longer.
 //
 // A file that is not the same in its two readings, one for the plan and one for
 // the image, is an error. After an error what was written is of no use.
