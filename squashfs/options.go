@@ -151,6 +151,12 @@ func (o Options) withDefaults() (Options, error) {
 	if err := o.Compression.check(o.BlockSize); err != nil {
 		return o, err
 	}
+	// What the engine lacks is better known before the tree is read.
+	block, err := o.newBlock()
+	if err != nil {
+		return o, err
+	}
+	block.Close()
 	if o.Workers == 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
