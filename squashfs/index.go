@@ -486,13 +486,23 @@ func (h *hasher) hash(n *inode) error {
 	return nil
 }
 
-// errShrunk and errGrown tell that a file is not as it was when it was listed.
-var (
-	errShrunk  = errors.New("the file shrank while it was read")
-	errGrown   = errors.New("the file grew while it was read")
-	errChanged = errors.New("the file changed while it was read")
+// ErrChanged is wrapped by errors about a file that is not as it was when it was
+// listed: a tree must hold still while it is pressed.
+var ErrChanged = errors.New("the file changed while it was read")
 
-	errNotEmpty = errors.New("the file has content although its size is 0 (a file of /proc or /sys?)")
+// changedError says how a file changed.
+type changedError string
+
+func (e changedError) Error() string { return string(e) }
+
+func (e changedError) Is(target error) bool { return target == ErrChanged }
+
+const (
+	errShrunk  = changedError("the file shrank while it was read")
+	errGrown   = changedError("the file grew while it was read")
+	errChanged = changedError("the file changed while it was read")
+
+	errNotEmpty = changedError("the file has content although its size is 0 (a file of /proc or /sys?)")
 )
 
 // openRegular opens a file that was a regular one when it was listed.

@@ -333,7 +333,7 @@ func TestChangingFiles(t *testing.T) {
 	} {
 		fsys := changing{fstest.MapFS{"dir/victim": {Data: data}}, content, new(int)}
 		_, err := Write(t.Context(), discard{}, openOnly{fsys}, Options{})
-		if !errors.Is(err, want) || !strings.Contains(fmt.Sprint(err), "dir/victim") {
+		if !errors.Is(err, want) || !errors.Is(err, ErrChanged) || !strings.Contains(fmt.Sprint(err), "dir/victim") {
 			t.Errorf("error %v, want %v that names the file", err, want)
 		}
 	}
