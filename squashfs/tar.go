@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 )
 
 // Tar shows what one or more tar archives hold as a file system, for [Write] or
@@ -19,35 +20,44 @@ import (
 // leave there:
 //
 //   - Leading slashes, "./" and trailing slashes of names mean nothing; ".." in
-//     a name is an error. A path of 4096 bytes or more is an error: Linux opens none.
+//     a name is an error. A path of 4096 bytes or more is an error, as is such a
+//     target of a symbolic link: Linux opens none.
 //   - Directories that have no entry belong to root, with mode 0755 and the date
-//     1970-01-01 00:00:00.
+//     1970-01-01 00:00:00. On the whole there may be 4096 of them and 64 more for
+//     each entry.
 //   - A later entry takes the place of an earlier one of its name. A directory
 //     that holds something stays one: another kind of file in its place is an error.
+//   - Where the directory of an entry's name, or of a hard link's target, is
+//     reached through symbolic links, they are followed, and never lead out of the
+//     tree: an absolute target starts at the root, and so does a ".." too many.
+//     More than 40 links are an error; a directory that they lead to and that is
+//     not there is made. The name itself is not followed: a directory's entry
+//     takes the place of a symbolic link.
 //   - A hard link names the file that its target is when the link comes; where
 //     there is none, or a directory, it is an error.
-//   - An entry is never placed through a symbolic link: one that lies below
-//     something other than a directory is an error. Open and Stat do follow
-//     symbolic links, within the tree.
 //   - Owners are the numbers in the archive; their names mean nothing.
 //     Fractions of a second are cut off.
 //   - Extended attributes are those of PAX's SCHILY.xattr and LIBARCHIVE.xattr,
 //     and RHT.security.selinux. An access control list is shown as
 //     system.posix_acl_access or _default, which squashfs does not hold.
-//   - A sparse file is as long as it was, its holes zero bytes.
+//   - A sparse file is as long as it was, its holes zero bytes, of which
+//     [TarOptions.MaxHoles] bounds the sum.
 //
 // A volume label (GNU tar -V) is left out. A file that goes on in another volume
 // and entries of an unknown type are errors. So is an archive without the zero
 // bytes that end it, since it may have been cut off; what follows them is
 // ignored, as GNU tar does.
 //
-// Several archives are layers, as a container's are: a later one lies over those
-// before it, and a directory in both has the later one's metadata. In layers, a
-// file ".wh.NAME" is a whiteout that takes NAME of the layers below away, and
-// ".wh..wh..opq" takes away all that they have in its directory; neither is
-// shown. Whatever its order, a layer's whiteouts concern the layers below only.
-// A hard link may name a file of a layer below. In a single archive, whiteouts
-// are files like others.
+// Several archives are layers, as a container's are. Their entries are placed in
+// the tree that those before have left, as above and as containerd and docker do:
+// a directory in both has the later one's metadata, and where one layer has the
+// link "bin" to "usr/bin", the "bin/tool" of a later one is "usr/bin/tool". Any
+// file takes the place of a directory of the layers below. In layers, a file
+// ".wh.NAME" of any type is a whiteout that takes NAME of the layers below away,
+// and ".wh..wh..opq" takes away all that they have in its directory; neither is
+// shown. What an earlier entry of the same layer made stays. Other names that
+// begin with ".wh..wh." are left out. A hard link may name a file of a layer below.
+// In a single archive, whiteouts are files like others.
 //
 // Memory is some 300 bytes and its name for each file.
 type Tar struct {
@@ -56,13 +66,32 @@ type Tar struct {
 	xattrs  tarXattrs
 	opts    TarOptions
 	closers []io.Closer
+	closed  atomic.Bool
+	dirs    *lruCache[string, *tarNode] // by paths without links
+
+	layer   uint32 // number of the archive that is read
+	entries int64  // read so far
+	implied int64  // directories made without an entry
+	stored  int64  // bytes of all archives
+	sparse  int64  // bytes of all sparse files, holes included
 }
+
+// What a Tar keeps of the paths that were opened last, in bytes: opening one
+// after the other the files of a deep tree must not go through all of it each time.
+const tarDirCache = 4 << 20
+
+// DefaultMaxHoles is the bound where [TarOptions.MaxHoles] is 0.
+const DefaultMaxHoles = 1 << 40
 
 // TarOptions say how [FromTar] reads archives. The zero value is ready for use.
 type TarOptions struct {
 	// TempDir is the directory for what must be kept on disk while the Tar is
 	// in use; "" means [os.TempDir].
 	TempDir string
+	// MaxHoles bounds the holes of all sparse files together, in bytes: a few
+	// bytes of archive can tell of any number, and each is read when an image is
+	// written. 0 means [DefaultMaxHoles].
+	MaxHoles int64
 	// Progress, where not nil, is told how many bytes of a pipe or of a
 	// compressed archive were read, and of how many; 0 where that is not known.
 	Progress func(done, total int64)
@@ -86,13 +115,15 @@ func TarFS(r io.ReaderAt, size int64) (*Tar, error) {
 // lie over earlier ones, as [Tar] tells.
 //
 // An [*os.File] that is a regular file is read in place from its offset on, and
-// must stay open until the Tar is closed; so is an [*io.SectionReader]. All else, and what is compressed with
-// gzip, bzip2, xz or zstd, is copied, expanded, to a temporary file, whose size
-// the disk alone bounds; it is removed by Close, and when FromTar fails. On Unix
-// it has no name from the start, so that nothing stays behind a killed process.
+// must stay open until the Tar is closed; so is an [*io.SectionReader]. All else,
+// and what is compressed with gzip, bzip2, xz or zstd, is copied, expanded, to a
+// temporary file, whose size the disk alone bounds; it is removed by Close, and
+// when FromTar fails. On Unix it has no name from the start, so that nothing stays
+// behind a killed process.
 //
 // An archive of a container image, as docker save writes it, stands for its
-// layers. It must hold one image.
+// layers, in its place among the archives. It must hold one image, with all of its
+// layers. An OCI image layout without docker's manifest.json is an error.
 //
 // When ctx ends, FromTar returns at once, even where a reader blocks; that reader
 // may be read once more then.
@@ -109,11 +140,17 @@ func FromTar(ctx context.Context, opts TarOptions, archives ...io.Reader) (*Tar,
 }
 
 func newTar(opts TarOptions) *Tar {
-	return &Tar{opts: opts, xattrs: tarXattrs{sets: map[[sha256.Size]byte]map[string][]byte{}}}
+	if opts.MaxHoles == 0 {
+		opts.MaxHoles = DefaultMaxHoles
+	}
+	return &Tar{opts: opts, xattrs: tarXattrs{sets: map[[sha256.Size]byte]map[string][]byte{}},
+		dirs: newLRUCache[string, *tarNode](tarDirCache)}
 }
 
-// Close removes what the Tar keeps on disk. Archives remain the caller's to close.
+// Close removes what the Tar keeps on disk; it can be opened no more. Archives
+// remain the caller's to close.
 func (t *Tar) Close() error {
+	t.closed.Store(true)
 	var errs []error
 	for _, c := range t.closers {
 		errs = append(errs, c.Close())
@@ -129,24 +166,27 @@ type tarSource struct {
 }
 
 func (t *Tar) addAll(ctx context.Context, archives []io.Reader) error {
-	var layers []tarLayer
+	var sources []tarLayer
 	for i, r := range archives {
 		name := archiveName(r, i, len(archives))
 		src, err := t.source(ctx, r)
 		if err != nil {
 			return tarError(name, err)
 		}
-		layers = append(layers, tarLayer{name, src})
+		sources = append(sources, tarLayer{name, src})
 	}
-	if len(layers) == 1 {
-		return t.addOne(ctx, layers[0])
+	if len(sources) == 1 {
+		return t.addOne(ctx, sources[0])
 	}
-	root, err := t.stack(ctx, layers)
-	if err != nil {
-		return err
+	var layers []tarLayer
+	for _, l := range sources {
+		inner, err := t.expand(ctx, l)
+		if err != nil {
+			return tarError(l.name, err)
+		}
+		layers = append(layers, inner...)
 	}
-	t.finish(root)
-	return nil
+	return t.stack(ctx, layers)
 }
 
 // addOne shows a single archive, or the layers of a single container image.
@@ -155,19 +195,15 @@ func (t *Tar) addOne(ctx context.Context, l tarLayer) error {
 	if err != nil {
 		return tarError(l.name, err)
 	}
-	t.finish(root)
-	layers, err := t.imageLayers(ctx, l.name)
+	layers, err := t.imageLayers(ctx, root, l.name)
 	if err != nil {
 		return tarError(l.name, err)
 	}
-	if layers == nil {
-		t.warnWhiteouts()
-		return nil
-	}
-	if root, err = t.stack(ctx, layers); err != nil {
-		return err
+	if layers != nil {
+		return t.stack(ctx, layers)
 	}
 	t.finish(root)
+	t.warnWhiteouts()
 	return nil
 }
 

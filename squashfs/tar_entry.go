@@ -26,22 +26,23 @@ const (
 
 // tarNode is one file of the tree. Its names are in the directories.
 type tarNode struct {
-	kind    inodeType // basic
-	mode    uint16    // permissions, setuid, setgid, sticky
-	implied bool      // a directory without an entry
-	sparse  bool      // at is where the entry begins, not its content
-	uid     uint32
-	gid     uint32
-	rdev    uint32
-	nlink   uint32
-	ino     uint64
-	mtime   int64 // seconds
-	size    int64
-	src     *tarSource
-	at      int64  // of the content, in src
-	target  string // of a symlink
-	xattrs  map[string][]byte
-	kids    map[string]*tarNode
+	kind   inodeType // basic
+	mode   uint16    // permissions, setuid, setgid, sticky
+	sparse bool      // at is where the entry begins, not its content
+	layer  uint32    // the archive it is of; of a directory: the last that it or something in it is of
+	entry  uint32    // of a directory: the archive that its metadata is of, 0 where it has no entry
+	uid    uint32
+	gid    uint32
+	rdev   uint32
+	nlink  uint32
+	ino    uint64
+	mtime  int64 // seconds
+	size   int64
+	src    *tarSource
+	at     int64  // of the content, in src
+	target string // of a symlink
+	xattrs map[string][]byte
+	kids   map[string]*tarNode
 }
 
 func (n *tarNode) isDir() bool { return n.kind == typeDir }
@@ -59,19 +60,6 @@ func (n *tarNode) describe(later *tarNode) {
 	kids, ino := n.kids, n.ino
 	*n = *later
 	n.kids, n.ino = kids, ino
-}
-
-// find is what lies at a clean path, or nil; it follows no links.
-func (n *tarNode) find(path string) *tarNode {
-	if path == "" {
-		return n
-	}
-	for part := range strings.SplitSeq(path, "/") {
-		if n = n.kids[part]; n == nil {
-			return nil
-		}
-	}
-	return n
 }
 
 // eachName calls f for each name below n, with its path; the order is any.
@@ -96,14 +84,29 @@ func (n *tarNode) eachNode(f func(*tarNode)) {
 
 func (t *Tar) newNode(kind inodeType) *tarNode {
 	t.count++
-	return &tarNode{kind: kind, ino: t.count}
+	return &tarNode{kind: kind, ino: t.count, layer: t.layer}
 }
 
+// What may be implied: real archives have a few directories an entry, but every
+// long name can tell of two thousand.
+const (
+	maxTarImplied      = 4096
+	maxTarImpliedEntry = 64 // more, for each entry
+)
+
 // impliedDir is a directory without an entry of its own.
-func (t *Tar) impliedDir() *tarNode {
+func (t *Tar) impliedDir() (*tarNode, error) {
+	if t.implied++; t.implied > maxTarImplied+maxTarImpliedEntry*t.entries {
+		return nil, fmt.Errorf("%w: %d directories that have no entry, in %d entries", ErrTooLarge, t.implied, t.entries)
+	}
 	n := t.newNode(typeDir)
-	n.mode, n.implied = 0o755, true
-	return n
+	n.mode = 0o755
+	return n, nil
+}
+
+// imply takes a directory's metadata away.
+func (n *tarNode) imply() {
+	n.describe(&tarNode{kind: typeDir, mode: 0o755, layer: n.layer})
 }
 
 var tarKinds = map[byte]inodeType{
@@ -138,10 +141,13 @@ func (x *tarIndexer) node(h *tar.Header) (*tarNode, error) {
 		err = x.setContent(n, h)
 	case typeSymlink:
 		n.mode = 0o777 // as Linux has them all
-		if len(h.Linkname) == 0 || len(h.Linkname) > maxSymlinkTarget {
+		if len(h.Linkname) == 0 || len(h.Linkname) >= maxTarPath {
 			return nil, fmt.Errorf("%w: symbolic link of %d bytes", ErrTooLarge, len(h.Linkname))
 		}
 		n.target = strings.Clone(h.Linkname)
+		n.size = int64(len(n.target))
+	case typeDir:
+		n.entry = x.tar.layer
 	case typeCharDev, typeBlockDev:
 		n.rdev, err = tarDevice(h)
 	}
@@ -188,6 +194,10 @@ func (x *tarIndexer) setContent(n *tarNode, h *tar.Header) error {
 	}
 	if h.Size > maxTarSparse {
 		return fmt.Errorf("%w: a sparse file of %d bytes", ErrTooLarge, h.Size)
+	}
+	t := x.tar
+	if t.sparse += h.Size; t.sparse < 0 || t.sparse-t.stored > t.opts.MaxHoles {
+		return fmt.Errorf("%w: sparse files of over %d bytes of holes (MaxHoles)", ErrTooLarge, t.opts.MaxHoles)
 	}
 	n.sparse, n.at = true, x.scan.member
 	again, _, err := n.openSparse()

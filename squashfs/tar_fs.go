@@ -8,55 +8,57 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // resolve finds what name leads to; if follow, through a last element that is a
 // symbolic link. Links do not lead out of the tree.
 func (t *Tar) resolve(op, name string, follow bool) (*tarNode, error) {
-	fail := func(err error) (*tarNode, error) { return nil, &fs.PathError{Op: op, Path: name, Err: err} }
-	if !validPath(name) {
-		return fail(fs.ErrInvalid)
+	n, err := t.find(name, follow)
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
 	}
-	at, above := t.root, []*tarNode(nil)
-	links := 0
-	for rest, more := name, true; more; {
-		var part string
-		part, rest, more = strings.Cut(rest, "/")
-		if !at.isDir() {
-			return fail(errReaderNotDir)
-		}
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			if last := len(above) - 1; last >= 0 {
-				at, above = above[last], above[:last]
-			}
-			continue
-		}
-		next := at.kids[part]
-		if next == nil {
-			return fail(fs.ErrNotExist)
-		}
-		if next.kind != typeSymlink || !more && !follow {
-			at, above = next, append(above, at)
-			continue
-		}
-		if links++; links > readerMaxLinks {
-			return fail(errReaderLinks)
-		}
-		if strings.HasPrefix(next.target, "/") {
-			at, above = t.root, nil
-		}
-		if more {
-			rest = next.target + "/" + rest
-		} else {
-			rest = next.target
-		}
-		more = true
+	return n, nil
+}
+
+func (t *Tar) find(name string, follow bool) (*tarNode, error) {
+	switch {
+	case t.closed.Load():
+		return nil, fs.ErrClosed
+	case !validPath(name):
+		return nil, fs.ErrInvalid
 	}
-	return at, nil
+	dir, base := path.Split(name)
+	dir = strings.TrimSuffix(dir, "/")
+	if in, ok := t.dirs.get(dir); ok {
+		n := in.kids[base]
+		if n == nil {
+			return nil, fs.ErrNotExist
+		}
+		if n.kind != typeSymlink || !follow {
+			t.keepDir(name, n)
+			return n, nil
+		}
+	}
+	w := newTarWalk(t.root)
+	if err := w.walk(name, follow); err != nil {
+		return nil, err
+	}
+	if above := len(w.steps) - 2; w.links == 0 && above > 0 {
+		t.keepDir(dir, w.steps[above].node)
+	}
+	if w.links == 0 {
+		t.keepDir(name, w.at())
+	}
+	return w.at(), nil
+}
+
+// keepDir remembers the path of a directory, to which no link leads.
+func (t *Tar) keepDir(name string, n *tarNode) {
+	if n.isDir() && name != "." {
+		t.dirs.add(name, n, len(name))
+	}
 }
 
 // Open implements [fs.FS]. A regular file that is not sparse also implements
@@ -66,20 +68,20 @@ func (t *Tar) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	open := tarOpen{tarInfo{path.Base(name), n}}
+	info := tarInfo{path.Base(name), n}
 	switch {
 	case n.isDir():
-		return &tarDir{tarOpen: open, entries: n.list()}, nil
+		return &tarDir{tarOpen: tarOpen{path: name, info: info}, entries: n.list()}, nil
 	case n.kind != typeFile:
-		return &tarSpecial{open}, nil
+		return &tarSpecial{tarOpen{path: name, info: info}}, nil
 	case n.sparse:
 		_, r, err := n.openSparse()
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
-		return &tarSparse{open, r}, nil
+		return &tarSparse{tarOpen{path: name, info: info}, r}, nil
 	}
-	return &tarFile{open, io.NewSectionReader(n.src.r, n.at, n.size)}, nil
+	return &tarFile{tarOpen{path: name, info: info}, io.NewSectionReader(n.src.r, n.at, n.size)}, nil
 }
 
 // ReadDir implements [fs.ReadDirFS].
@@ -158,15 +160,65 @@ func (i tarInfo) Sys() any {
 func (i tarInfo) String() string { return fs.FormatFileInfo(i) }
 
 // tarOpen is what all open files have in common.
-type tarOpen struct{ info tarInfo }
+type tarOpen struct {
+	path   string
+	info   tarInfo
+	closed atomic.Bool
+}
 
-func (f *tarOpen) Stat() (fs.FileInfo, error) { return f.info, nil }
-func (f *tarOpen) Close() error               { return nil }
+func (f *tarOpen) Stat() (fs.FileInfo, error) {
+	if err := f.check("stat"); err != nil {
+		return nil, err
+	}
+	return f.info, nil
+}
+
+func (f *tarOpen) Close() error {
+	if f.closed.Swap(true) {
+		return f.fail("close", fs.ErrClosed)
+	}
+	return nil
+}
+
+// check fails once the file is closed.
+func (f *tarOpen) check(op string) error {
+	if f.closed.Load() {
+		return f.fail(op, fs.ErrClosed)
+	}
+	return nil
+}
+
+func (f *tarOpen) fail(op string, err error) error {
+	return &fs.PathError{Op: op, Path: f.path, Err: err}
+}
 
 // tarFile is an open regular file that lies in the archive in one piece.
 type tarFile struct {
 	tarOpen
-	*io.SectionReader
+	r *io.SectionReader
+}
+
+func (f *tarFile) Read(b []byte) (int, error) {
+	if err := f.check("read"); err != nil {
+		return 0, err
+	}
+	return f.r.Read(b)
+}
+
+// ReadAt implements [io.ReaderAt].
+func (f *tarFile) ReadAt(b []byte, off int64) (int, error) {
+	if err := f.check("read"); err != nil {
+		return 0, err
+	}
+	return f.r.ReadAt(b, off)
+}
+
+// Seek implements [io.Seeker].
+func (f *tarFile) Seek(offset int64, whence int) (int64, error) {
+	if err := f.check("seek"); err != nil {
+		return 0, err
+	}
+	return f.r.Seek(offset, whence)
 }
 
 // tarSparse is an open sparse file.
@@ -175,14 +227,17 @@ type tarSparse struct {
 	r *tar.Reader
 }
 
-func (f *tarSparse) Read(b []byte) (int, error) { return f.r.Read(b) }
+func (f *tarSparse) Read(b []byte) (int, error) {
+	if err := f.check("read"); err != nil {
+		return 0, err
+	}
+	return f.r.Read(b)
+}
 
 // tarSpecial is an open device or pipe.
 type tarSpecial struct{ tarOpen }
 
-func (f *tarSpecial) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: f.info.name, Err: errReaderSpecial}
-}
+func (f *tarSpecial) Read([]byte) (int, error) { return 0, f.fail("read", errReaderSpecial) }
 
 // tarDir is an open directory.
 type tarDir struct {
@@ -190,12 +245,13 @@ type tarDir struct {
 	entries []fs.DirEntry
 }
 
-func (d *tarDir) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: errReaderIsDir}
-}
+func (d *tarDir) Read([]byte) (int, error) { return 0, d.fail("read", errReaderIsDir) }
 
 // ReadDir implements [fs.ReadDirFile].
 func (d *tarDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if err := d.check("readdir"); err != nil {
+		return nil, err
+	}
 	if n > 0 && len(d.entries) == 0 {
 		return nil, io.EOF
 	}

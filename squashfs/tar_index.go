@@ -18,16 +18,35 @@ type tarIndexer struct {
 	src    *tarSource
 	scan   *tarScanner
 	tr     *tar.Reader
-	root   *tarNode
-	lower  *tarNode // what hard links may name beside; nil where there is nothing below
+	root   *tarNode // of the tree, with all that the layers below have left
+	layer  *tarLayering
+	dir    tarDirAt // of the last entry
 	global map[string]string
 	last   string // name of the last entry, for errors
 }
 
-// index reads an archive's headers. lower is the tree below it, or nil.
-func (t *Tar) index(ctx context.Context, src tarSource, lower *tarNode) (*tarNode, error) {
+// tarDirAt is a directory with the name under which it was found, "" for none.
+type tarDirAt struct {
+	name string
+	node *tarNode
+	path int // bytes of its path
+}
+
+// index reads an archive's headers: as a layer into tree, or, where that is nil,
+// into a tree of its own.
+func (t *Tar) index(ctx context.Context, src tarSource, tree *tarNode) (*tarNode, error) {
+	t.layer++
+	t.stored += src.size
 	scan := &tarScanner{r: src.r, size: src.size}
-	x := &tarIndexer{tar: t, src: &src, scan: scan, tr: tar.NewReader(scan), lower: lower, root: t.impliedDir()}
+	x := &tarIndexer{tar: t, src: &src, scan: scan, tr: tar.NewReader(scan), root: tree}
+	if tree != nil {
+		x.layer = newTarLayering()
+	} else {
+		var err error
+		if x.root, err = t.impliedDir(); err != nil {
+			return nil, err
+		}
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -37,6 +56,7 @@ func (t *Tar) index(ctx context.Context, src tarSource, lower *tarNode) (*tarNod
 			return nil, err
 		}
 		if !more {
+			x.layer.warn(t.opts.Warn)
 			return x.root, nil
 		}
 	}
@@ -102,10 +122,16 @@ func (x *tarIndexer) add(h *tar.Header) error {
 	case typeTarVolume:
 		return nil
 	}
+	x.tar.entries++
 	x.applyGlobal(h)
 	name, err := cleanTarName(h.Name)
 	if err != nil {
 		return err
+	}
+	if x.layer != nil {
+		if done, err := x.whiteout(h, name); done || err != nil {
+			return err
+		}
 	}
 	if h.Typeflag == tar.TypeLink {
 		return x.link(name, h.Linkname)
@@ -144,34 +170,61 @@ func cleanTarName(name string) (string, error) {
 	return string(clean), nil
 }
 
-// parent finds the directory of a name, makes those that have no entry, and
-// returns it with the last part of the name.
+// parent finds the directory of a name, through symbolic links, makes what is
+// not there, and returns it with the last part of the name.
 func (x *tarIndexer) parent(name string) (*tarNode, string, error) {
-	dir := x.root
-	for at := 0; ; {
-		i := strings.IndexByte(name[at:], '/')
-		if i < 0 {
-			return dir, strings.Clone(name[at:]), nil
-		}
-		part := name[at : at+i]
-		next := dir.kids[part]
-		switch {
-		case next == nil:
-			next = x.tar.impliedDir()
-			dir.put(strings.Clone(part), next)
-		case !next.isDir():
-			return nil, "", below(name[:at+i], next)
-		}
-		dir, at = next, at+i+1
+	i := strings.LastIndexByte(name, '/')
+	if i < 0 {
+		return x.root, strings.Clone(name), nil
 	}
+	dir, base := name[:i], strings.Clone(name[i+1:])
+	if x.dir.name != dir {
+		if err := x.enter(dir); err != nil {
+			return nil, "", err
+		}
+	}
+	if n := x.dir.path + len(base); n >= maxTarPath { // links can make it longer than the name
+		return nil, "", fmt.Errorf("%w: path of %d bytes: Linux opens none of %d or more", ErrTooLarge, n, maxTarPath)
+	}
+	return x.dir.node, base, nil
 }
 
-// below is the error about an entry below something other than a directory.
-func below(name string, n *tarNode) error {
-	if n.kind == typeSymlink {
-		return fmt.Errorf("lies below %q, a symbolic link to %q: entries are not placed through links", name, n.target)
+// enter goes to a directory.
+func (x *tarIndexer) enter(name string) error {
+	w := newTarWalk(x.root)
+	w.made = true
+	if err := w.walk(name, true); err != nil {
+		return below(&w, err)
 	}
-	return fmt.Errorf("lies below %q, which is not a directory", name)
+	if n := w.at(); n != nil && !n.isDir() {
+		return below(&w, errReaderNotDir)
+	}
+	at, length := x.root, 0
+	for _, s := range w.steps[1:] {
+		length += len(s.name) + len("/")
+		if s.node == nil {
+			if err := checkName(s.name); err != nil { // a link's target may name anything
+				return err
+			}
+			var err error
+			if s.node, err = x.tar.impliedDir(); err != nil {
+				return err
+			}
+			at.put(strings.Clone(s.name), s.node)
+		}
+		at = s.node
+		at.layer = x.tar.layer
+	}
+	x.dir = tarDirAt{strings.Clone(name), at, length}
+	return nil
+}
+
+// below is the error about an entry whose directory cannot be reached.
+func below(w *tarWalk, err error) error {
+	if err == errReaderNotDir {
+		return fmt.Errorf("lies below %q, which is not a directory", w.path())
+	}
+	return fmt.Errorf("its directory: %w", err)
 }
 
 // place gives a node its name, which an earlier one may have had.
@@ -187,30 +240,27 @@ func (x *tarIndexer) place(name string, n *tarNode) error {
 	if err != nil {
 		return err
 	}
-	switch old := dir.kids[base]; {
-	case old == nil || !old.isDir():
-		dir.put(base, n)
-	case n.isDir():
+	old := dir.kids[base]
+	switch {
+	case old != nil && old.isDir() && n.isDir():
 		old.describe(n)
-	case len(old.kids) > 0:
+		return nil
+	case old != nil && old.isDir() && x.holds(old):
 		return errors.New("takes the place of a directory that holds something")
-	default:
-		dir.put(base, n)
+	case old != nil && (old.isDir() || old.kind == typeSymlink):
+		x.dir = tarDirAt{} // it may have led there
 	}
+	dir.put(base, n)
+	x.layer.placed(x.tar.layer, dir, base, n)
 	return nil
 }
 
 // link gives a file a further name.
 func (x *tarIndexer) link(name, target string) error {
-	to, err := cleanTarName(target)
-	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", target, err)
-	}
-	n := x.root.find(to)
-	if n == nil && x.lower != nil {
-		n = x.lower.find(to)
-	}
+	n, err := x.linked(target)
 	switch {
+	case err != nil:
+		return fmt.Errorf("hard link to %q: %w", target, err)
 	case n == nil:
 		return fmt.Errorf("hard link to %q, which is not in the archive before it", target)
 	case n.isDir():
@@ -219,6 +269,24 @@ func (x *tarIndexer) link(name, target string) error {
 		return errors.New("the root is not a directory")
 	}
 	return x.place(name, n)
+}
+
+// linked is what a hard link's target names, or nil.
+func (x *tarIndexer) linked(target string) (*tarNode, error) {
+	to, err := cleanTarName(target)
+	if err != nil {
+		return nil, err
+	}
+	if x.layer != nil && x.layer.aufs[to] != nil {
+		return x.layer.aufs[to], nil
+	}
+	w := newTarWalk(x.root)
+	if err := w.walk(to, false); err == errReaderLinks || err == errTarSteps {
+		return nil, err
+	} else if err != nil {
+		return nil, nil // not there, or below a file
+	}
+	return w.at(), nil
 }
 
 // tarBlock is the unit in which tar archives are read.

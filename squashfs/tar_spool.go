@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -23,24 +25,35 @@ const maxTarWindow = 128 << 20
 
 // tarCompression is a way in which an archive may be compressed.
 type tarCompression struct {
-	name  string
-	magic string
-	open  func(io.Reader) (io.ReadCloser, error)
+	name   string
+	magics []string
+	open   func(*bufio.Reader) (io.ReadCloser, error)
 }
 
 var tarCompressions = []tarCompression{
-	{"gzip", "\x1f\x8b", func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }},
-	{"bzip2", "BZh", func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }},
-	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.ReadCloser, error) {
+	{"gzip", []string{"\x1f\x8b\x08"}, openTarGzip}, // of method 8, deflate: there is no other
+	{"bzip2", bzip2Magics(), func(r *bufio.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }},
+	{"xz", []string{"\xfd7zXZ\x00"}, func(r *bufio.Reader) (io.ReadCloser, error) {
 		x, err := xz.NewReader(r, maxTarWindow)
 		return io.NopCloser(x), err
 	}},
-	{"zstd", "\x28\xb5\x2f\xfd", openTarZstd},
-	// A frame that holds no data, as pzstd puts before each of the others.
-	{"zstd", "\x50\x2a\x4d\x18", openTarZstd},
+	// The second is a frame that holds no data, as pzstd puts before each of the others.
+	{"zstd", []string{"\x28\xb5\x2f\xfd", "\x50\x2a\x4d\x18"}, openTarZstd},
 }
 
-func openTarZstd(r io.Reader) (io.ReadCloser, error) {
+// bzip2Magics are those of all levels, with that of the first block (pi), or of
+// the end (the square root of pi) where there is none.
+func bzip2Magics() []string {
+	var all []string
+	for level := '1'; level <= '9'; level++ {
+		for _, block := range []string{"\x31\x41\x59\x26\x53\x59", "\x17\x72\x45\x38\x50\x90"} {
+			all = append(all, "BZh"+string(level)+block)
+		}
+	}
+	return all
+}
+
+func openTarZstd(r *bufio.Reader) (io.ReadCloser, error) {
 	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxTarWindow))
 	if err != nil {
 		return nil, err
@@ -48,16 +61,97 @@ func openTarZstd(r io.Reader) (io.ReadCloser, error) {
 	return d.IOReadCloser(), nil
 }
 
-const longestMagic = 6
+func openTarGzip(r *bufio.Reader) (io.ReadCloser, error) {
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	return &paddedGzip{z, r}, nil
+}
 
-// compressionOf knows a compression by the first bytes; nil is none.
+// paddedGzip reads gzip members, one after the other, to the end or to zero bytes
+// that fill the rest, as tapes and other devices leave them. gzip accepts those.
+type paddedGzip struct {
+	z  *gzip.Reader
+	in *bufio.Reader
+}
+
+// Close implements [io.Closer].
+func (p *paddedGzip) Close() error { return p.z.Close() }
+
+func (p *paddedGzip) Read(b []byte) (int, error) {
+	n, err := p.z.Read(b)
+	if n > 0 || err != io.EOF {
+		if err == io.EOF {
+			err = nil // the next call will see it again
+		}
+		return n, err
+	}
+	next, err := p.in.Peek(1)
+	if err != nil {
+		return 0, err // the end
+	}
+	if next[0] == 0 {
+		return 0, p.padding()
+	}
+	if err := p.z.Reset(p.in); err != nil {
+		return 0, err
+	}
+	p.z.Multistream(false)
+	return 0, nil
+}
+
+// padding reads zero bytes to the end.
+func (p *paddedGzip) padding() error {
+	for {
+		c, err := p.in.ReadByte()
+		if err != nil {
+			return err
+		}
+		if c != 0 {
+			return errors.New("zero bytes after the compressed data, and others after those")
+		}
+	}
+}
+
+// compressionOf knows a compression by the first bytes; nil is none. What starts
+// with a header of tar is none, whatever its file is called.
 func compressionOf(head []byte) *tarCompression {
+	if isTarHeader(head) {
+		return nil
+	}
 	for i := range tarCompressions {
-		if bytes.HasPrefix(head, []byte(tarCompressions[i].magic)) {
-			return &tarCompressions[i]
+		for _, magic := range tarCompressions[i].magics {
+			if bytes.HasPrefix(head, []byte(magic)) {
+				return &tarCompressions[i]
+			}
 		}
 	}
 	return nil
+}
+
+// isTarHeader tells whether a block has the checksum of a header, of bytes with or
+// without signs.
+func isTarHeader(block []byte) bool {
+	const at, end = 148, 156 // of the checksum, which counts as blanks
+	if len(block) < tarBlock {
+		return false
+	}
+	text := strings.Trim(string(block[at:end]), " \x00")
+	want, err := strconv.ParseInt(text, 8, 64)
+	if err != nil {
+		return false
+	}
+	var sum, signed int64
+	for i, c := range block[:tarBlock] {
+		if i >= at && i < end {
+			c = ' '
+		}
+		sum += int64(c)
+		signed += int64(int8(c))
+	}
+	return want == sum || want == signed
 }
 
 // source makes an archive readable at random.
@@ -69,7 +163,7 @@ func (t *Tar) source(ctx context.Context, r io.Reader) (tarSource, error) {
 	if in == nil {
 		return t.spool(ctx, r, 0)
 	}
-	head := make([]byte, longestMagic)
+	head := make([]byte, tarBlock)
 	n, err := in.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return tarSource{}, err
@@ -197,7 +291,7 @@ func (s *spoolFile) Write(b []byte) (int, error) {
 // writes into a pipe is not cut off.
 func (s *spoolFile) fill(r io.Reader) (int64, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
-	head, err := in.Peek(longestMagic)
+	head, err := in.Peek(tarBlock)
 	if err != nil && err != io.EOF {
 		return 0, err
 	}

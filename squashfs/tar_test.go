@@ -3,6 +3,7 @@ package squashfs
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -167,9 +168,6 @@ link Lrwxrwxrwx 0:0 0 -> ../anywhere
 pipe prw------- 0:0 0
 soft Lrwxrwxrwx 0:0 0 -> ../anywhere
 `)
-	if _, err := Write(t.Context(), discardAt{}, tree, Options{}); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "later: ") {
-		t.Errorf("a date before 1970: %v", err)
-	}
 }
 
 // discardAt is written to for the errors' sake.
@@ -202,6 +200,80 @@ first a -rw-r--r-- 0:0 1000 1x "1"
 s drwxr-x--- 7:0 2000
 s/y -rw-r--r-- 0:0 1000 1x ""
 `)
+}
+
+// Directories are reached through links, within the tree.
+func TestTarThroughLinks(t *testing.T) {
+	tree, err := viewOf(archiveOf(t,
+		linkEntry(tar.TypeSymlink, "lib", "usr/lib"), regular("lib/a", "a"), directory("usr/lib"), regular("usr/lib/b", "b"),
+		linkEntry(tar.TypeLink, "hard a", "lib/a"), linkEntry(tar.TypeLink, "hard link", "lib"),
+		linkEntry(tar.TypeSymlink, "usr/up", "../../../../etc"), regular("usr/up/passwd", "p"),
+		linkEntry(tar.TypeSymlink, "root", "/"), regular("root/r", "r"), directory("root/etc/d"),
+		linkEntry(tar.TypeSymlink, "odd", "missing/../there/./"), regular("odd/x/y", "y"),
+		linkEntry(tar.TypeSymlink, "etc/abs", "/lib"), regular("etc/abs/c", "c"),
+		// The last name is not followed; a directory takes a link's place.
+		linkEntry(tar.TypeSymlink, "replaced", "etc"), regular("replaced/f", ""), directory("replaced"), regular("replaced/g", ""),
+		linkEntry(tar.TypeSymlink, "file", "etc/passwd"), regular("file", "no link"),
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, show(t, tree), `. drwxr-xr-x 0:0 0
+etc drwxr-xr-x 0:0 0
+etc/abs Lrwxrwxrwx 0:0 0 -> /lib
+etc/d drwxr-x--- 7:0 2000
+etc/f -rw-r--r-- 0:0 1000 1x ""
+etc/passwd -rw-r--r-- 0:0 1000 1x "p"
+file -rw-r--r-- 0:0 1000 1x "no link"
+hard a -rw-r--r-- 0:0 1000 2x "a"
+hard link Lrwxrwxrwx 0:0 0 -> usr/lib
+lib Lrwxrwxrwx 0:0 0 -> usr/lib
+odd Lrwxrwxrwx 0:0 0 -> missing/../there/./
+r -rw-r--r-- 0:0 1000 1x "r"
+replaced drwxr-x--- 7:0 2000
+replaced/g -rw-r--r-- 0:0 1000 1x ""
+root Lrwxrwxrwx 0:0 0 -> /
+there drwxr-xr-x 0:0 0
+there/x drwxr-xr-x 0:0 0
+there/x/y -rw-r--r-- 0:0 1000 1x "y"
+usr drwxr-xr-x 0:0 0
+usr/lib drwxr-x--- 7:0 2000
+usr/lib/a -rw-r--r-- 0:0 1000 2x "a"
+usr/lib/b -rw-r--r-- 0:0 1000 1x "b"
+usr/lib/c -rw-r--r-- 0:0 1000 1x "c"
+usr/up Lrwxrwxrwx 0:0 0 -> ../../../../etc
+`)
+}
+
+// A few bytes of archive cannot tell of any number of directories, and those that
+// they can tell of are not gone through again for each of them.
+func TestTarDeep(t *testing.T) {
+	deep := func(entries int) []byte {
+		var list []tarEntry
+		for i := range entries {
+			list = append(list, regular(fmt.Sprintf("%06x/%sf", i, strings.Repeat("a/", 2040)), ""))
+		}
+		return archiveOf(t, list...)
+	}
+	if _, err := viewOf(deep(10)); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "directories that have no entry") {
+		t.Errorf("got %v", err)
+	}
+	tree, err := viewOf(deep(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Write(t.Context(), discardAt{}, tree, Options{Compression: compression(t, "none")}); err != nil {
+		t.Fatal(err)
+	}
+	name := "000001/" + strings.Repeat("a/", 2040) + "f"
+	// To go all the way would take a list of the steps, which grows a dozen times.
+	if n := testing.AllocsPerRun(10, func() {
+		if _, err := tree.Lstat(name); err != nil {
+			t.Error(err)
+		}
+	}); n > 4 {
+		t.Errorf("%.0f allocations to find a name in a directory that was found before", n)
+	}
 }
 
 func TestTarXattrs(t *testing.T) {
@@ -270,14 +342,19 @@ func TestTarRefuses(t *testing.T) {
 		"long name":           {archiveOf(t, regular(strings.Repeat("n", 257), "")), "name of 257 bytes"},
 		"root as a file":      {archiveOf(t, regular(".", "x")), "the root is not a directory"},
 		"file with a slash":   {join(rawHeader('0', "d/", "00000000001"), make([]byte, 512)), "a regular file with the name of a directory"},
-		"below a link":        {archiveOf(t, linkEntry(tar.TypeSymlink, "l", "/etc"), regular("l/passwd", "")), `byte 512: "l/passwd": lies below "l", a symbolic link to "/etc"`},
+		"link to itself":      {archiveOf(t, linkEntry(tar.TypeSymlink, "l", "l"), regular("l/x", "")), `byte 512: "l/x": its directory: too many levels of symbolic links`},
+		"links that unfold":   {archiveOf(t, linkEntry(tar.TypeSymlink, "l", strings.Repeat("./", 2040)+"m"), linkEntry(tar.TypeSymlink, "m", strings.Repeat("./", 2040)+"n"), linkEntry(tar.TypeSymlink, "n", "./././././././././././././././d"), directory("d"), regular("l/x", "")), "a path of too many names"},
+		"link to a bad name":  {archiveOf(t, linkEntry(tar.TypeSymlink, "l", strings.Repeat("n", 257)), regular("l/x", "")), "name of 257 bytes"},
+		"link to a file":      {archiveOf(t, regular("f", ""), linkEntry(tar.TypeSymlink, "l", "f"), regular("l/x", "")), `lies below "f", which is not a directory`},
+		"long path by a link": {archiveOf(t, linkEntry(tar.TypeSymlink, "l", strings.Repeat("d/", 1500)), regular("l/"+strings.Repeat("e/", 550)+"x", "")), "path of 4101 bytes"},
+		"long link":           {archiveOf(t, linkEntry(tar.TypeSymlink, "l", strings.Repeat("x", 4096))), "symbolic link of 4096 bytes"},
 		"below a file":        {archiveOf(t, regular("f", ""), regular("f/x", "")), `lies below "f", which is not a directory`},
 		"over a directory":    {archiveOf(t, regular("d/x", ""), regular("d", "")), "takes the place of a directory that holds something"},
 		"dangling hard link":  {archiveOf(t, linkEntry(tar.TypeLink, "a", "b")), `"a": hard link to "b", which is not in the archive before it`},
 		"hard link forward":   {archiveOf(t, linkEntry(tar.TypeLink, "a", "b"), regular("b", "")), `hard link to "b"`},
 		"hard link to itself": {archiveOf(t, linkEntry(tar.TypeLink, "a", "a")), `hard link to "a"`},
 		"hard link to dir":    {archiveOf(t, directory("d"), linkEntry(tar.TypeLink, "a", "d")), "which is a directory"},
-		"hard link through":   {archiveOf(t, regular("d/x", ""), linkEntry(tar.TypeSymlink, "l", "d"), linkEntry(tar.TypeLink, "a", "l/x")), `hard link to "l/x"`},
+		"hard link through":   {archiveOf(t, regular("d/x", ""), linkEntry(tar.TypeSymlink, "l", "d"), linkEntry(tar.TypeLink, "a", "l/y")), `hard link to "l/y", which is not in the archive`},
 		"hard link up":        {archiveOf(t, linkEntry(tar.TypeLink, "a", "../b")), `hard link to "../b": ".." in the name`},
 		"hard link as root":   {archiveOf(t, regular("a", ""), linkEntry(tar.TypeLink, ".", "a")), "the root is not a directory"},
 		"empty symlink":       {join(rawHeader('2', "l", "00000000000")), "symbolic link of 0 bytes"},
@@ -352,6 +429,98 @@ func TestTarReadAt(t *testing.T) {
 	}
 }
 
+func TestTarClosed(t *testing.T) {
+	tree, err := viewOf(archiveOf(t, regular("d/a", "0123456789"), linkEntry(tar.TypeSymlink, "l", "d/a")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := tree.Lstat("l"); err != nil || info.Size() != 3 {
+		t.Errorf("a link of %d bytes, %v", info.Size(), err)
+	}
+	for _, name := range []string{"d", "d/a"} {
+		f, err := tree.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		uses := map[string]error{"close": f.Close()}
+		_, uses["stat"] = f.Stat()
+		switch f := f.(type) {
+		case fs.ReadDirFile:
+			_, uses["list"] = f.ReadDir(-1)
+		case io.ReadSeeker:
+			_, uses["read"] = f.Read(make([]byte, 1))
+			_, uses["seek"] = f.Seek(0, 0)
+			_, uses["read at"] = f.(io.ReaderAt).ReadAt(make([]byte, 1), 0)
+		}
+		for use, err := range uses {
+			if !errors.Is(err, fs.ErrClosed) {
+				t.Errorf("%s: %s: %v", name, use, err)
+			}
+		}
+	}
+	if err := tree.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tree.Open("d/a"); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := tree.ReadDir("d"); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("list: %v", err)
+	}
+}
+
+// What a first file is called does not make an archive compressed.
+func TestTarNotCompressed(t *testing.T) {
+	for _, name := range []string{"BZh", "BZh91AY&SY", "\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "\x50\x2a\x4d\x18"} {
+		tree, err := layersOf(t, nil, archiveOf(t, regular(name+" file", "x")))
+		if err != nil {
+			t.Errorf("%q: %v", name, err)
+			continue
+		}
+		if _, err := tree.Lstat(name + " file"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := layersOf(t, nil, []byte("BZhou is no tar archive, nor compressed")); err == nil || !strings.Contains(err.Error(), "not a tar archive") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTarGzipPadding(t *testing.T) {
+	pack := func(b []byte) []byte {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		if _, err := z.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return packed.Bytes()
+	}
+	b := archiveOf(t, regular("a", strings.Repeat("x", 5000)))
+	parts := append(pack(b[:700]), pack(b[700:])...)
+	for _, zeros := range []int{0, 1, 512, 300_000} {
+		padded := append(bytes.Clone(parts), make([]byte, zeros)...)
+		tree, err := layersOf(t, nil, padded)
+		if err != nil {
+			t.Errorf("%d zero bytes: %v", zeros, err)
+			continue
+		}
+		if data, err := fs.ReadFile(tree, "a"); err != nil || len(data) != 5000 {
+			t.Errorf("%d bytes, %v", len(data), err)
+		}
+		for _, rest := range []string{"x", string(parts), "\x1f\x8b\x08"} {
+			if _, err := layersOf(t, nil, append(bytes.Clone(padded), rest...)); err == nil && (zeros > 0 || rest != string(parts)) || err != nil && !strings.Contains(err.Error(), "gzip: ") {
+				t.Errorf("%d zero bytes and %q: %v", zeros, rest[:1], err)
+			}
+		}
+	}
+}
+
 func layersOf(t testing.TB, warn func(path, msg string), layers ...[]byte) (*Tar, error) {
 	t.Helper()
 	var readers []io.Reader
@@ -374,6 +543,7 @@ var lowerLayer = []tarEntry{
 	directory("kept"), regular("kept/x", "x"), regular("opaque/old", ""), regular("opaque/sub/old", ""),
 	linkEntry(tar.TypeSymlink, "link", "dir"), regular("turned", "a file"), regular("flat/x", "a directory"),
 	regular("shared", "shared"), regular("whole/x", ""),
+	linkEntry(tar.TypeSymlink, "through", "/../sub"), regular("sub/gone", ""), regular("sub/old", ""),
 }
 
 func TestTarLayers(t *testing.T) {
@@ -381,7 +551,7 @@ func TestTarLayers(t *testing.T) {
 		regular(".wh.gone", ""), regular("dir/.wh.old", ""), regular("dir/new", ""),
 		regular("kept/y", "y"), regular("opaque/new", ""), regular("opaque/sub/new", ""), regular("opaque/.wh..wh..opq", ""),
 		regular("a", "upper"), regular(".wh.a", ""), regular(".wh..wh.plnk/1.2", "kept by AUFS"),
-		regular(".wh.link", ""), regular("link/x", "a directory now"), directory("turned"), regular("flat", "a file"),
+		directory("turned"), regular("flat", "a file"), regular("through/new", ""), regular("through/.wh.gone", ""),
 		linkEntry(tar.TypeLink, "another", "shared"), regular(".wh.whole", ""), regular(".wh.never", ""),
 	}
 	want := `. drwxr-xr-x 0:0 0
@@ -395,13 +565,16 @@ flat -rw-r--r-- 0:0 1000 1x "a file"
 kept drwxr-x--- 7:0 2000
 kept/x -rw-r--r-- 0:0 1000 1x "x"
 kept/y -rw-r--r-- 0:0 1000 1x "y"
-link drwxr-xr-x 0:0 0
-link/x -rw-r--r-- 0:0 1000 1x "a directory now"
+link Lrwxrwxrwx 0:0 0 -> dir
 opaque drwxr-xr-x 0:0 0
 opaque/new -rw-r--r-- 0:0 1000 1x ""
 opaque/sub drwxr-xr-x 0:0 0
 opaque/sub/new -rw-r--r-- 0:0 1000 1x ""
 shared -rw-r--r-- 0:0 1000 2x "shared"
+sub drwxr-xr-x 0:0 0
+sub/new -rw-r--r-- 0:0 1000 1x ""
+sub/old -rw-r--r-- 0:0 1000 1x ""
+through Lrwxrwxrwx 0:0 0 -> /../sub
 turned drwxr-x--- 7:0 2000
 `
 	lower := archiveOf(t, lowerLayer...)
@@ -428,11 +601,14 @@ turned drwxr-x--- 7:0 2000
 func TestTarLayersRefuse(t *testing.T) {
 	lower := archiveOf(t, lowerLayer...)
 	for want, upper := range map[string][]byte{
-		`archive 2: "link": lies below "link", a symbolic link to "dir"`: archiveOf(t, regular("link/x", "")),
-		`archive 2: "dir/.wh.": a whiteout of nothing`:                   archiveOf(t, regular("dir/.wh.", "")),
-		`archive 2: ".wh.dir": a whiteout of nothing`:                    archiveOf(t, regular(".wh.dir/x", "")),
-		`hard link to "gone?"`:                                           archiveOf(t, linkEntry(tar.TypeLink, "x", "gone?")),
-		`archive 2: byte 512`:                                            archiveOf(t, regular("x", ""))[:512],
+		`archive 2: byte 0: "dir/.wh.": "dir/.wh.": a whiteout of nothing`: archiveOf(t, regular("dir/.wh.", "")),
+		`archive 2: byte 0: ".wh.../x": ".wh...": a whiteout of nothing`:   archiveOf(t, regular(".wh.../x", "")),
+		`archive 2: byte 0: ".wh.dir/x": ".wh.dir": a whiteout of nothing`: archiveOf(t, regular(".wh.dir/x", "")),
+		`"d": takes the place of a directory that holds something`:         archiveOf(t, regular("d/x", ""), regular("d", "")),
+		`"dir": takes the place of a directory that holds something`:       archiveOf(t, linkEntry(tar.TypeLink, "dir/x", "shared"), regular("dir", "")),
+		`hard link to "gone?"`:  archiveOf(t, linkEntry(tar.TypeLink, "x", "gone?")),
+		`hard link to "shared"`: archiveOf(t, regular(".wh.shared", ""), linkEntry(tar.TypeLink, "x", "shared")),
+		`archive 2: byte 512`:   archiveOf(t, regular("x", ""))[:512],
 	} {
 		_, err := layersOf(t, nil, lower, upper)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -463,7 +639,7 @@ a -rw-r--r-- 0:0 1000 1x "2"
 		t.Errorf("warned %q", warned)
 	}
 	// A tree that merely has such a file is not an image.
-	for _, other := range []string{`[{"Layers":["missing"]}]`, `{"Layers":1}`, `[{"Layers":[]}]`, `[]`, "text"} {
+	for _, other := range []string{`[{"name":"app"}]`, `{"Layers":1}`, `[null]`, `[]`, "text"} {
 		tree, err := layersOf(t, nil, image(other))
 		if err != nil {
 			t.Fatal(err)
@@ -472,14 +648,144 @@ a -rw-r--r-- 0:0 1000 1x "2"
 			t.Errorf("%s: %s", other, got)
 		}
 	}
-	for want, b := range map[string][]byte{
-		"an archive of 2 container images": image("[" + manifest[1:len(manifest)-1] + "," + manifest[1:]),
-		"an OCI image layout":              archiveOf(t, regular("oci-layout", "{}"), regular("index.json", "{}")),
-		"layer 1/layer.tar: byte":          archiveOf(t, regular("1/layer.tar", string(lower[:512])), regular("manifest.json", `[{"Layers":["1/layer.tar"]}]`)),
+	oci := archiveOf(t, regular("oci-layout", "{}"), regular("index.json", "{}"))
+	other := archiveOf(t, regular("other", ""))
+	for want, layers := range map[string][][]byte{
+		"archive: an archive of 2 container images":                                {image("[" + manifest[1:len(manifest)-1] + "," + manifest[1:])},
+		"archive: an OCI image layout":                                             {oci},
+		"archive 2: an OCI image layout":                                           {other, oci},
+		"layer 1/layer.tar: byte":                                                  {archiveOf(t, regular("1/layer.tar", string(lower[:512])), regular("manifest.json", `[{"Layers":["1/layer.tar"]}]`))},
+		"manifest.json names bb/layer.tar, which is not in the archive":            {image(`[{"Config":"c.json","Layers":["1/layer.tar","bb/layer.tar"]}]`)},
+		"archive 1: manifest.json names bb/layer.tar, which is not in the archive": {image(`[{"Layers":["bb/layer.tar"]}]`), other},
+		"manifest.json names 1, which is not a regular file":                       {image(`[{"Layers":["1"]}]`)},
+		"but names no layers":                                                      {image(`[{"Config":"c.json","Layers":null}]`)},
+		"manifest.json is that of a container image, but names no":                 {image(`[{"Config":"c.json","Layers":{}}]`)},
+		"names 513 layers":                                                         {image(`[{"Layers":["1/layer.tar"` + strings.Repeat(`,"1/layer.tar"`, 512) + `]}]`)},
 	} {
-		if _, err := layersOf(t, nil, b); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := layersOf(t, nil, layers...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+}
+
+// Layers over a base whose directories have become links: as containerd does.
+func TestTarLayersThroughLinks(t *testing.T) {
+	base := archiveOf(t,
+		linkEntry(tar.TypeSymlink, "bin", "usr/bin"), regular("usr/bin/sh", ""), regular("usr/bin/ls", ""),
+		linkEntry(tar.TypeSymlink, "lib", "usr/lib"), regular("usr/lib/old", ""),
+		linkEntry(tar.TypeSymlink, "run", "/var/run"))
+	fifo := tarEntry{tar.Header{Typeflag: tar.TypeFifo, Name: "bin/.wh.ls"}, ""}
+	device := tarEntry{tar.Header{Typeflag: tar.TypeChar, Name: "run/null"}, ""}
+	plnk := regular(".wh..wh.plnk/1", "linked")
+	var warned []string
+	tree, err := layersOf(t, func(path, msg string) { warned = append(warned, path+": "+msg) }, base, archiveOf(t,
+		regular("bin/tool", "t"), regular("bin/.wh.sh", ""), fifo, linkEntry(tar.TypeLink, "tool", "bin/tool"),
+		// A directory in a link's place hides nothing of what the link led to.
+		directory("lib"), regular("lib/.wh..wh..opq", ""), regular("lib/new", ""),
+		plnk, linkEntry(tar.TypeLink, "one", ".wh..wh.plnk/1"), linkEntry(tar.TypeLink, "two", ".wh..wh.plnk/1"),
+		device))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, show(t, tree), `. drwxr-xr-x 0:0 0
+bin Lrwxrwxrwx 0:0 0 -> usr/bin
+lib drwxr-x--- 7:0 2000
+lib/new -rw-r--r-- 0:0 1000 1x ""
+one -rw-r--r-- 0:0 1000 2x "linked"
+run Lrwxrwxrwx 0:0 0 -> /var/run
+tool -rw-r--r-- 0:0 1000 2x "t"
+two -rw-r--r-- 0:0 1000 2x "linked"
+usr drwxr-xr-x 0:0 0
+usr/bin drwxr-xr-x 0:0 0
+usr/bin/tool -rw-r--r-- 0:0 1000 2x "t"
+usr/lib drwxr-xr-x 0:0 0
+usr/lib/old -rw-r--r-- 0:0 1000 1x ""
+var drwxr-xr-x 0:0 0
+var/run drwxr-xr-x 0:0 0
+var/run/null Dc--------- 0:0 0 0x0
+`)
+	if len(warned) != 1 || !strings.HasPrefix(warned[0], "run/null: a character device 0:0") {
+		t.Errorf("warned %q", warned)
+	}
+}
+
+// A whiteout leaves what its own layer has put there, and nothing else.
+func TestTarWhiteoutLeavesItsLayer(t *testing.T) {
+	lower := archiveOf(t, directory("d"), regular("d/old", ""), regular("d/sub/old", ""), regular("d/shared", "s"),
+		linkEntry(tar.TypeSymlink, "l", "d"), regular("e/old", ""), regular("f/old", ""), regular("kept", ""))
+	again := []tarEntry{regular(".wh.d", ""), regular("d/.wh..wh..opq", ""), regular(".wh.d", "")}
+	upper := append([]tarEntry{
+		regular("d/sub/new", ""), linkEntry(tar.TypeLink, "d/shared", "d/shared"), // named again: of this layer, too
+		linkEntry(tar.TypeLink, "kept", "kept"), regular(".wh.kept", ""),
+		regular("l/x", ""), regular(".wh.l", ""), regular("l/y", ""), // no longer through the link
+		regular("e", "a file"), regular(".wh.e", ""),
+		directory("f"), regular("f/new", ""), regular(".wh.f", ""),
+	}, again...)
+	tree, err := layersOf(t, nil, lower, archiveOf(t, upper...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, show(t, tree), `. drwxr-xr-x 0:0 0
+d drwxr-xr-x 0:0 0
+d/shared -rw-r--r-- 0:0 1000 1x "s"
+d/sub drwxr-xr-x 0:0 0
+d/sub/new -rw-r--r-- 0:0 1000 1x ""
+d/x -rw-r--r-- 0:0 1000 1x ""
+e -rw-r--r-- 0:0 1000 1x "a file"
+f drwxr-x--- 7:0 2000
+f/new -rw-r--r-- 0:0 1000 1x ""
+kept -rw-r--r-- 0:0 1000 1x ""
+l drwxr-xr-x 0:0 0
+l/y -rw-r--r-- 0:0 1000 1x ""
+`)
+}
+
+// An image among other archives stands for its layers, where it is.
+func TestTarImageAmongLayers(t *testing.T) {
+	first := archiveOf(t, regular("a", "first"), regular("b", ""), regular("c", "first"))
+	image := archiveOf(t,
+		regular("1.tar", string(archiveOf(t, regular("a", "1"), regular("x", "1"), regular(".wh.b", "")))),
+		regular("2.tar", string(archiveOf(t, regular("a", "2"), regular("d", "2"), linkEntry(tar.TypeLink, "e", "c")))),
+		regular("manifest.json", `[{"Config":"c.json","Layers":["1.tar","2.tar"]}]`))
+	last := archiveOf(t, regular("d", "last"), regular(".wh.x", ""))
+	// Such a file in a layer, whose hard link is in order in a layer only.
+	app := archiveOf(t, regular("manifest.json", `[{"Config":"mine","Layers":[]}]`), linkEntry(tar.TypeLink, "f", "d"))
+	warned := 0
+	tree, err := layersOf(t, func(path, msg string) { warned++ }, first, image, last, app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, show(t, tree), `. drwxr-xr-x 0:0 0
+a -rw-r--r-- 0:0 1000 1x "2"
+c -rw-r--r-- 0:0 1000 2x "first"
+d -rw-r--r-- 0:0 1000 2x "last"
+e -rw-r--r-- 0:0 1000 2x "first"
+f -rw-r--r-- 0:0 1000 2x "last"
+manifest.json -rw-r--r-- 0:0 1000 1x "[{\"Config\":\"mine\",\"Layers\":[]}]"
+`)
+	if warned != 1 {
+		t.Errorf("%d warnings", warned)
+	}
+}
+
+// A layer that an image has twice is expanded once.
+func TestTarImageLayerTwice(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(archiveOf(t, regular("a", ""))); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := layersOf(t, nil, archiveOf(t, regular("1.tar", packed.String()),
+		linkEntry(tar.TypeLink, "2.tar", "1.tar"), linkEntry(tar.TypeSymlink, "3.tar", "1.tar"),
+		regular("manifest.json", `[{"Layers":["1.tar","2.tar","3.tar","1.tar"]}]`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(tree.closers); n != 2 { // the archive and one layer
+		t.Errorf("%d files were expanded", n)
 	}
 }
 
@@ -516,6 +822,32 @@ func TestTarSparse(t *testing.T) {
 	}
 	if _, err := Write(t.Context(), discardAt{}, tree, Options{}); err == nil || !strings.Contains(err.Error(), "squashfs: dir/s: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Holes are bounded together, and what an archive has data for is none.
+func TestTarMaxHoles(t *testing.T) {
+	const size = 1 << 20
+	head := "1\n1000\n4\n"
+	b := gnuSparse(t, head+strings.Repeat("\x00", tarBlock-len(head))+"data",
+		map[string]string{"XYZ.sparse.major": "1", "XYZ.sparse.minor": "0", "XYZ.sparse.name": "s", "XYZ.sparse.realsize": fmt.Sprint(size)})
+	for over, archives := range [][]io.Reader{{bytes.NewReader(b)}, {bytes.NewReader(b), bytes.NewReader(b)}} {
+		n := int64(len(archives))
+		holes := n * (size - int64(len(b)))
+		for _, bound := range []int64{holes, holes - 1} {
+			for _, a := range archives {
+				if _, err := a.(io.Seeker).Seek(0, io.SeekStart); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tree, err := FromTar(t.Context(), TarOptions{TempDir: t.TempDir(), MaxHoles: bound}, archives...)
+			if (err == nil) != (bound == holes) || err != nil && !errors.Is(err, ErrTooLarge) {
+				t.Errorf("case %d, %d bytes of holes: %v", over, bound, err)
+			}
+			if err == nil {
+				_ = tree.Close()
+			}
+		}
 	}
 }
 

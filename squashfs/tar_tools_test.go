@@ -192,7 +192,7 @@ func TestTarCompressed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, cut := range []int{7, len(b) / 2, len(b) - 3} {
+			for _, cut := range []int{12, len(b) / 2, len(b) - 3} {
 				short := filepath.Join(t.TempDir(), "short")
 				if err := os.WriteFile(short, b[:cut], 0o644); err != nil {
 					t.Fatal(err)
