@@ -115,7 +115,7 @@ func TestAttempts(t *testing.T) {
 		{"linked", linked, X86 | ARM64, []Filters{0, X86, ARM64}},
 		{"object", object, X86, []Filters{0}},
 		{"object", object, X86 | SPARC, []Filters{0, SPARC}},
-		{"neither", neither, X86, []Filters{0, X86}},
+		{"neither", neither, X86, []Filters{0, 0, 0, X86}}, // other parameters, too
 		{"text", text, X86, []Filters{0}},
 		{"empty", nil, X86, []Filters{0}},
 	} {
