@@ -199,8 +199,9 @@ read_cold() {
 median() { sort -n -k"$1,$1" "$work/runs" | awk -v c="$1" '{ v[NR] = $c } END { print v[int((NR + 1) / 2)] }'; }
 
 row_failed() { # row_failed ORDER SET MESSAGE
+  local message=${3:-no message}
   failed=1
-  echo "| $2, $(tr -cd '\0' < "$work/$2" | wc -c) files | $1 | failed: ${3//|//} | | | | | | |"
+  echo "| $2, $(tr -cd '\0' < "$work/$2" | wc -c) files | $1 | failed: ${message//|//} | | | | | | |"
 }
 
 row() { # row ORDER SET
