@@ -245,7 +245,10 @@ func (o *Options) plan(ctx context.Context, tree fs.FS, extra int64) (*squashfs.
 
 // hint adds to an error of the source what its user can do.
 func (o *Options) hint(err error) error {
-	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+	switch {
+	case errors.Is(err, squashfs.ErrChanged):
+		return fmt.Errorf("%w; what is pressed must hold still: leave the file out with --exclude, or press a copy or a snapshot", err)
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return fmt.Errorf("%w; run isopress as root, or leave the file out with --exclude", err)
 	}
 	return err

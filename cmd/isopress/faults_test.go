@@ -134,3 +134,20 @@ func TestPermissions(t *testing.T) {
 	}
 	empty(t, dir)
 }
+
+// A file that others write to, as those of /proc seem to be, is an error that
+// says what can be done.
+func TestTreeThatMoves(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	const root = "/proc/sys/kernel/random"
+	if _, err := os.Stat(root); err != nil {
+		testenv.Missing(t, "%s", root)
+	}
+	code, _, errs := isopress(t, "squashfs", "--root", root, "-o", out)
+	if code != exitFailed || !strings.Contains(errs, "leave the file out with --exclude, or press a copy") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if code, _, errs := isopress(t, "squashfs", "--root", root, "-o", out, "--exclude", "*"); code != exitDone {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
