@@ -99,10 +99,18 @@ func (o *InitrdOptions) addModules(a *initrd.Archive) (initrd.Modules, error) {
 	return modules, nil
 }
 
+// Validate reports what is wrong with the options in themselves. It looks at no file.
+func (o *InitrdOptions) Validate() error {
+	if len(o.Modules) > 0 && o.KernelModules == "" {
+		return OptionError{errors.New("modules are named, but no tree to take them from: give --kernel-modules")}
+	}
+	return nil
+}
+
 // Initrd writes an initrd.
 func Initrd(ctx context.Context, o InitrdOptions) (*InitrdResult, error) {
-	if len(o.Modules) > 0 && o.KernelModules == "" {
-		return nil, OptionError{errors.New("modules are named, but no tree to take them from: give --kernel-modules")}
+	if err := o.Validate(); err != nil {
+		return nil, err
 	}
 	if o.Init == "" && o.KernelModules == "" && len(o.Add) == 0 {
 		return nil, OptionError{errors.New("nothing to pack: give --init, --kernel-modules or --add")}

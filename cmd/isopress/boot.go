@@ -116,17 +116,17 @@ func (a *app) bootConfig(f *flags, args []string) (c qemu.Config, err error) {
 	if f.run.cpus < 1 {
 		return c, usagef("--cpus %d: must be 1 or more", f.run.cpus)
 	}
-	if shot := f.run.screenshot; shot != "" {
-		if _, err := os.Stat(filepath.Dir(shot)); err != nil {
-			return c, ofOption("--screenshot", shot, err)
-		}
-	}
 	if err := c.Validate(); err != nil {
 		return c, usageError{err}
 	}
 	if f.run.expect != "" {
 		if c.Expect, err = regexp.Compile(f.run.expect); err != nil {
 			return c, usagef("--expect: %w", err)
+		}
+	}
+	if shot := f.run.screenshot; shot != "" {
+		if _, err := os.Stat(filepath.Dir(shot)); err != nil {
+			return c, ofOption("--screenshot", shot, err)
 		}
 	}
 	return c, nil

@@ -94,6 +94,8 @@ func (a *app) initrdOptions(f *flags, args []string) (o builder.InitrdOptions, e
 	o.Output, o.Compression = f.output, f.initrd.compression
 	o.KernelModules, o.Modules = f.initrd.modules, f.initrd.names
 	o.Warn = a.newProgress(f.quiet).warn
-	o.SourceDate, err = a.sourceDate()
-	return o, err
+	if o.SourceDate, err = a.sourceDate(); err != nil {
+		return o, err
+	}
+	return o, o.Validate()
 }
