@@ -51,6 +51,10 @@ type Options struct {
 	// zero value is no bound, and the epoch for the image itself.
 	SourceDate time.Time
 
+	// NoDigest leaves the SHA-256 out of [Squashfs]'s result: to know it, the image
+	// is read once more.
+	NoDigest bool
+
 	// Progress and Warn, where not nil, are told of what happens.
 	Progress func(Progress)
 	Warn     func(msg string)
@@ -222,7 +226,10 @@ func Squashfs(ctx context.Context, o Options) (*Result, error) {
 		if err != nil {
 			return o.hint(err)
 		}
-		entry, err := o.entry(ctx, out, filepath.Base(o.Output), 0, info)
+		entry := ManifestEntry{Path: filepath.Base(o.Output), Size: info.Size, Squashfs: info}
+		if !o.NoDigest {
+			entry, err = o.entry(ctx, out, entry.Path, 0, info)
+		}
 		res.Files, res.Size = []ManifestEntry{entry}, info.Size
 		return err
 	})

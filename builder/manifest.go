@@ -56,7 +56,7 @@ type ManifestPath struct {
 type ManifestEntry struct {
 	Path     string           `json:"path"`
 	Size     int64            `json:"size"`
-	SHA256   string           `json:"sha256"`
+	SHA256   string           `json:"sha256,omitempty"`
 	Squashfs *squashfs.Result `json:"squashfs,omitempty"`
 }
 

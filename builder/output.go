@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/renameio/v2"
 
@@ -16,8 +17,13 @@ import (
 // output is a file that appears under its name only when it is complete.
 type output struct {
 	*renameio.PendingFile
-	path string
+	path      string
+	unstarted atomic.Int64 // bytes written since the kernel was last told to
 }
+
+// writebackEvery is after how many bytes the kernel is told to write them to the
+// disk, so that the sync before the file gets its name has little left to wait for.
+const writebackEvery = 16 << 20
 
 // target is the file that an output's name leads to.
 type target struct {
@@ -49,7 +55,7 @@ func createOutput(t target) (*output, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.path, patherror.Bare(err))
 	}
-	return &output{f, t.path}, nil
+	return &output{PendingFile: f, path: t.path}, nil
 }
 
 // findTarget finds what an output's name leads to, and refuses what cannot be
@@ -147,6 +153,10 @@ func (o *output) WriteAt(b []byte, off int64) (int, error) {
 	n, err := o.File.WriteAt(b, off)
 	if err != nil {
 		err = fmt.Errorf("%s: write: %w", o.path, patherror.Bare(err))
+	}
+	if o.unstarted.Add(int64(n)) >= writebackEvery {
+		o.unstarted.Store(0)
+		startWriteback(o.File)
 	}
 	return n, err
 }

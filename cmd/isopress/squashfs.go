@@ -31,6 +31,7 @@ func runSquashfs(ctx context.Context, a *app, f *flags, args []string) error {
 	if o.Source, err = a.source(ctx, &f.source); err != nil {
 		return err
 	}
+	o.NoDigest = !f.json // which alone shows it
 	return a.press(ctx, f, o, builder.Squashfs)
 }
 

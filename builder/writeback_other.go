@@ -1,0 +1,7 @@
+//go:build !linux
+
+package builder
+
+import "os"
+
+func startWriteback(*os.File) {}
