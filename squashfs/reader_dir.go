@@ -66,18 +66,25 @@ func (l *readerListing) take(n int) ([]byte, error) {
 	return b, l.c.read(b)
 }
 
-// next returns the next entry, or io.EOF.
+// next returns the next entry, or io.EOF. After another error it is where it was,
+// since the next reading may succeed.
 func (l *readerListing) next() (readerEntry, error) {
+	if l.count == 0 && l.left == 0 {
+		return readerEntry{}, io.EOF
+	}
+	before := *l
 	if l.count == 0 {
-		if l.left == 0 {
-			return readerEntry{}, io.EOF
-		}
 		if err := l.header(); err != nil {
+			*l = before
 			return readerEntry{}, err
 		}
 	}
 	l.count--
-	return l.entry()
+	e, err := l.entry()
+	if err != nil {
+		*l = before
+	}
+	return e, err
 }
 
 // header reads struct squashfs_dir_header.
@@ -140,7 +147,12 @@ type readerMark struct {
 
 const (
 	readerMarkCost = 64      // bytes that a mark takes besides its name
-	readerMaxIndex = 1 << 13 // marks made for a directory that has none
+	readerMaxIndex = 1 << 13 // marks kept for a directory
+
+	// readerMaxGap is how far apart, in bytes of the listing, the entries of an
+	// index may be. Writers make one for each metadata block in which a header
+	// starts, and 256 of the longest names after one header take nine of those.
+	readerMaxGap = 16 * metadataSize
 )
 
 // lookup finds name in dir, or fails with [fs.ErrNotExist].
@@ -193,11 +205,36 @@ func (r *Reader) searchStart(dir *readerInode, name string) (*readerMark, error)
 	return &marks[i-1], nil
 }
 
+// makeMarks takes the directory's index, or makes one where there is none, or one
+// with gaps that would make searches long.
 func (r *Reader) makeMarks(dir *readerInode) ([]readerMark, error) {
-	if dir.indexCount > 0 {
-		return r.readIndex(dir)
+	index, err := r.readIndex(dir)
+	if err != nil {
+		return nil, err
 	}
-	return r.scanMarks(dir)
+	if len(index) == 0 {
+		return r.scanMarks(dir, nil)
+	}
+	last := uint32(0)
+	for _, m := range append(index, readerMark{pos: uint32(dir.size)}) {
+		if m.pos-last > readerMaxGap {
+			return r.scanMarks(dir, index)
+		}
+		last = m.pos
+	}
+	return thinMarks(dir, index), nil
+}
+
+// thinMarks leaves out those that are needlessly close to others.
+func thinMarks(dir *readerInode, marks []readerMark) []readerMark {
+	apart := max(metadataSize/2, uint32(dir.size/readerMaxIndex))
+	kept := marks[:0]
+	for _, m := range marks {
+		if len(kept) == 0 || m.pos-kept[len(kept)-1].pos >= apart {
+			kept = append(kept, m)
+		}
+	}
+	return kept
 }
 
 // readIndex reads the index of a directory, a struct squashfs_dir_index for
@@ -234,8 +271,8 @@ func (r *Reader) readIndex(dir *readerInode) ([]readerMark, error) {
 }
 
 // scanMarks makes an index for a large directory that has none, as gensquashfs
-// and others leave them.
-func (r *Reader) scanMarks(dir *readerInode) ([]readerMark, error) {
+// and others leave them. What index there is must be right: the kernel uses it.
+func (r *Reader) scanMarks(dir *readerInode, index []readerMark) ([]readerMark, error) {
 	apart := max(metadataSize, uint32(dir.size/readerMaxIndex))
 	var marks []readerMark
 	l := r.listing(dir, nil)
@@ -249,11 +286,17 @@ func (r *Reader) scanMarks(dir *readerInode) ([]readerMark, error) {
 			m.block = l.c.pos
 		}
 		e, err := l.next()
-		if err == io.EOF {
+		if err == io.EOF && len(index) == 0 {
 			return marks, nil
 		}
-		if err != nil {
+		if err != nil && err != io.EOF {
 			return nil, err
+		}
+		if len(index) > 0 && (err == io.EOF || m.pos >= index[0].pos) {
+			if m.name = string(e.name); !header || m != index[0] {
+				return nil, fmt.Errorf("%w: directory index: %q at %d", ErrCorrupt, index[0].name, index[0].pos)
+			}
+			index = index[1:]
 		}
 		if header && (len(marks) == 0 || m.pos-marks[len(marks)-1].pos >= apart) {
 			m.name = string(e.name)

@@ -49,7 +49,8 @@ func (r *Reader) openXattrs() (uint64, error) {
 }
 
 // Xattrs returns the extended attributes of the named file by their full names,
-// or an empty map. It does not follow a symbolic link at the path's end.
+// or an empty map. Those of a namespace that squashfs 4.0 does not know are left
+// out, as Linux does. It does not follow a symbolic link at the path's end.
 func (r *Reader) Xattrs(name string) (map[string][]byte, error) {
 	n, err := r.resolve(name, false)
 	if err != nil {
@@ -79,11 +80,14 @@ func (r *Reader) readXattrs(id uint32) (map[string][]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("xattrs: %w", err)
 		}
-		if _, ok := set[name]; ok {
-			return nil, fmt.Errorf("%w: xattr %q twice", ErrCorrupt, name)
-		}
 		if total += len(name) + len(value) + readerXattrCost; total > readerMaxXattrs {
 			return nil, fmt.Errorf("%w: xattrs of over %d bytes", ErrCorrupt, readerMaxXattrs)
+		}
+		if name == "" {
+			continue
+		}
+		if _, ok := set[name]; ok {
+			return nil, fmt.Errorf("%w: xattr %q twice", ErrCorrupt, name)
 		}
 		set[name] = value
 	}
@@ -99,7 +103,8 @@ func (x *readerXattrs) cursor(ref uint64) (readerCursor, error) {
 	return readerCursor{r: x.r, pos: x.start + at.block(), end: x.readerTable.start, off: int(at.offset())}, nil
 }
 
-// next reads a struct squashfs_xattr_entry and its value.
+// next reads a struct squashfs_xattr_entry and its value. Of an unknown type the
+// name is "" (fs/squashfs/xattr.c, squashfs_xattr_handler).
 func (x *readerXattrs) next(c *readerCursor) (string, []byte, error) {
 	var b [4]byte
 	if err := c.read(b[:]); err != nil {
@@ -107,9 +112,6 @@ func (x *readerXattrs) next(c *readerCursor) (string, []byte, error) {
 	}
 	typ := binary.LittleEndian.Uint16(b[:]) // type
 	space := int(typ &^ xattrOutOfLine)
-	if space >= len(xattrPrefixes) {
-		return "", nil, fmt.Errorf("%w: xattr of type %#x", ErrCorrupt, typ)
-	}
 	size := binary.LittleEndian.Uint16(b[2:]) // size
 	if size > readerMaxXattrName {
 		return "", nil, fmt.Errorf("%w: xattr name of %d bytes", ErrCorrupt, size)
@@ -119,6 +121,9 @@ func (x *readerXattrs) next(c *readerCursor) (string, []byte, error) {
 		return "", nil, err
 	}
 	value, err := x.value(c)
+	if space >= len(xattrPrefixes) {
+		return "", value, err
+	}
 	if err == nil && typ&xattrOutOfLine != 0 {
 		value, err = x.outOfLine(value)
 	}
