@@ -144,7 +144,7 @@ func blockEngine(s Spec) string {
 			return lib.name
 		}
 	case LZ4:
-		if lib, err := liblz4(); err == nil && s.Level > 0 {
+		if lib, err := liblz4(); err == nil {
 			return "liblz4 " + lib.version()
 		}
 	}

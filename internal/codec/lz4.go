@@ -21,12 +21,19 @@ var lz4Names = map[string][]string{
 	"darwin": {"/opt/homebrew/lib/liblz4.1.dylib", "/usr/local/lib/liblz4.1.dylib"},
 }
 
-// lz4Functions is the part of liblz4's interface (lz4hc.h) that is used: its high
-// compression finds the shortest code, which no pure Go engine does.
+// lz4Functions is the part of liblz4's interface (lz4.h, lz4hc.h) that is used. Its
+// high compression finds the shortest code, which no pure Go engine does; its fast
+// one finds the same code as ours, a little sooner.
 type lz4Functions struct {
 	version  func() string
+	fast, hc lz4Algorithm
+}
+
+// lz4Algorithm compresses with a state, of that size in bytes. The last argument of
+// compress is the acceleration (fast) or the level (hc).
+type lz4Algorithm struct {
 	size     func() int32
-	compress func(state, src, dst unsafe.Pointer, srcSize, dstSize, level int32) int32
+	compress func(state, src, dst unsafe.Pointer, srcSize, dstSize, parameter int32) int32
 }
 
 var liblz4 = sync.OnceValues(func() (*lz4Functions, error) {
@@ -37,8 +44,10 @@ var liblz4 = sync.OnceValues(func() (*lz4Functions, error) {
 	l := &lz4Functions{}
 	_, err := openLibrary(names, map[string]any{
 		"LZ4_versionString":          &l.version,
-		"LZ4_sizeofStateHC":          &l.size,
-		"LZ4_compress_HC_extStateHC": &l.compress,
+		"LZ4_sizeofState":            &l.fast.size,
+		"LZ4_compress_fast_extState": &l.fast.compress,
+		"LZ4_sizeofStateHC":          &l.hc.size,
+		"LZ4_compress_HC_extStateHC": &l.hc.compress,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("liblz4: %w", err)
@@ -55,11 +64,15 @@ func lz4Warning(level int) string {
 }
 
 func newLZ4Block(level int) Block {
+	if lib, err := liblz4(); err == nil {
+		algorithm, parameter := &lib.hc, level
+		if level == 0 {
+			algorithm, parameter = &lib.fast, 1
+		}
+		return &lz4LibBlock{algorithm: algorithm, parameter: int32(parameter), state: make([]uint64, (algorithm.size()+7)/8)}
+	}
 	if level == 0 {
 		return &lz4Block{compress: new(lz4.CompressorCCompat).CompressBlock}
-	}
-	if lib, err := liblz4(); err == nil {
-		return &lz4HCBlock{lib: lib, level: int32(level), state: make([]uint64, (lib.size()+7)/8)}
 	}
 	return &lz4Block{compress: (&lz4.CompressorHC{Level: lz4GoLevel(level)}).CompressBlock}
 }
@@ -89,21 +102,21 @@ func (b *lz4Block) Compress(dst, src []byte) ([]byte, error) {
 
 func (b *lz4Block) Close() {}
 
-// lz4HCBlock does so with liblz4.
-type lz4HCBlock struct {
-	lib   *lz4Functions
-	level int32
-	state []uint64 // liblz4's working memory, 256 KiB
+// lz4LibBlock does so with liblz4.
+type lz4LibBlock struct {
+	algorithm *lz4Algorithm
+	parameter int32
+	state     []uint64 // liblz4's working memory: 16 KiB, or 256 KiB for hc
 }
 
-func (b *lz4HCBlock) Compress(dst, src []byte) ([]byte, error) {
+func (b *lz4LibBlock) Compress(dst, src []byte) ([]byte, error) {
 	limit := len(src) - 1
 	if limit <= 0 {
 		return nil, nil
 	}
 	dst = room(dst, limit)
-	n := b.lib.compress(unsafe.Pointer(unsafe.SliceData(b.state)), unsafe.Pointer(unsafe.SliceData(src)),
-		unsafe.Pointer(unsafe.SliceData(dst)), int32(len(src)), int32(limit), b.level)
+	n := b.algorithm.compress(unsafe.Pointer(unsafe.SliceData(b.state)), unsafe.Pointer(unsafe.SliceData(src)),
+		unsafe.Pointer(unsafe.SliceData(dst)), int32(len(src)), int32(limit), b.parameter)
 	runtime.KeepAlive(src)
 	runtime.KeepAlive(dst)
 	if n <= 0 {
@@ -112,7 +125,7 @@ func (b *lz4HCBlock) Compress(dst, src []byte) ([]byte, error) {
 	return dst[:n], nil
 }
 
-func (b *lz4HCBlock) Close() {}
+func (b *lz4LibBlock) Close() {}
 
 // newLZ4Writer writes the legacy frame, the only one that Linux unpacks.
 func newLZ4Writer(w io.Writer, level int) (io.WriteCloser, error) {
