@@ -170,6 +170,15 @@ soft Lrwxrwxrwx 0:0 0 -> ../anywhere
 `)
 }
 
+func compression(t testing.TB, s string) Compression {
+	t.Helper()
+	c, err := ParseCompression(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // discardAt is written to for the errors' sake.
 type discardAt struct{}
 

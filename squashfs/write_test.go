@@ -40,15 +40,6 @@ func writeImage(t testing.TB, fsys fs.FS, opts Options) (string, *Result) {
 	return f.Name(), res
 }
 
-func compression(t testing.TB, s string) Compression {
-	t.Helper()
-	c, err := ParseCompression(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 // full is a tree of everything the format holds.
 func full(t testing.TB) testTree {
 	t.Helper()
