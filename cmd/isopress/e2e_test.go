@@ -359,29 +359,20 @@ func TestBigFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := t.TempDir()
-
-	t.Run("squashfs", func(t *testing.T) {
-		image := filepath.Join(out, "big.squashfs")
-		defer os.Remove(image)
-		press(t, "squashfs", "--root", tree, "--compression", "zstd:1", "-o", image)
-		guesttest.CheckSquashfs(t, image, bytes.NewReader(list.Bytes()))
-	})
-	t.Run("build", func(t *testing.T) {
-		image := filepath.Join(out, "big.iso")
-		r := press(t, "build", "--root", tree, "--kernel", c.Kernel, "--kernel-modules", c.Modules,
-			"--compression", "zstd:1", "-o", image,
-			"--cmdline", "console=ttyS0 panic=-1 check.list=/dev/vdb check.image=/dev/loop0")
-		if r.Size < 5<<30 {
-			t.Fatalf("the ISO has %d bytes, it should have over 5 GiB", r.Size)
-		}
-		disk, err := guesttest.ListDisk(filepath.Join(out, "list"), bytes.NewReader(list.Bytes()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
-		defer cancel()
-		if err := guesttest.Verdict(qemu.Run(ctx, qemu.Config{Image: image, Attach: qemu.Virtio, Disks: []string{disk}, Expect: guesttest.Expected()})); err != nil {
-			t.Error(err)
-		}
-	})
+	image := filepath.Join(out, "big.iso")
+	r := press(t, "build", "--root", tree, "--kernel", c.Kernel, "--kernel-modules", c.Modules,
+		"--compression", "zstd:1", "-o", image,
+		"--cmdline", "console=ttyS0 panic=-1 check.list=/dev/vdb check.image=/dev/loop0")
+	if r.Size < 5<<30 {
+		t.Fatalf("the ISO has %d bytes, it should have over 5 GiB", r.Size)
+	}
+	disk, err := guesttest.ListDisk(filepath.Join(out, "list"), bytes.NewReader(list.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	if err := guesttest.Verdict(qemu.Run(ctx, qemu.Config{Image: image, Attach: qemu.Virtio, Disks: []string{disk}, Expect: guesttest.Expected()})); err != nil {
+		t.Error(err)
+	}
 }
