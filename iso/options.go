@@ -46,11 +46,17 @@ type File struct {
 
 	// Align is the alignment of the data's position, a power of two of at least 2048; 0 means 2048.
 	Align int64
+
+	// Within, where not empty, is the path of another File whose bytes from Offset on, a multiple of
+	// 2048, are this one's: it is written with the other, and has no Align and no Grow.
+	Within string
+	Offset int64
 }
 
-// Boot says how the image boots.
+// Boot says how the image boots: by our own stubs, which start one kernel, or by GRUB.
 type Boot struct {
-	// Kernel and Initrd are paths of Files of known size. Initrd may be empty.
+	// Kernel and Initrd are paths of Files of known size. Initrd may be empty. One that lies Within
+	// another file is a multiple of [ClusterSize] from its start.
 	Kernel, Initrd string
 
 	// Cmdline is the kernel's command line: printable ASCII, at most 2047 bytes.
@@ -59,6 +65,21 @@ type Boot struct {
 	// EFIStub is the PE file that is made the head of the unified kernel image; nil means ours. It
 	// finds the sections .cmdline, .initrd and .linux in its own image, as systemd's stub does.
 	EFIStub []byte
+
+	// FAT32 makes the EFI system partition FAT32, which the UEFI specification names first, where
+	// FAT16, which it has for removable media, is not read. It takes 0.5 MiB more.
+	FAT32 bool
+
+	// GRUB, where not nil, takes the place of the stubs. Kernel, Initrd, Cmdline and EFIStub are
+	// empty then: its menu, one of Files, names what it starts.
+	GRUB *GRUB
+}
+
+// GRUB is the boot loader, as grub-mkimage makes it, with what it needs to find its menu in it.
+type GRUB struct {
+	MBR      []byte // boot_hybrid.img: loads ElTorito from a disk
+	ElTorito []byte // of format i386-pc-eltorito
+	EFI      []byte // of format x86_64-efi: the EFI system partition's one file
 }
 
 const (
