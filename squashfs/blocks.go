@@ -138,6 +138,10 @@ func (l *pipeline) press(j *job, block codec.Block) error {
 		}
 		at += n
 	}
+	if j.content != nil && j.content.raw {
+		j.stored, j.out = true, j.raw[:j.n]
+		return nil
+	}
 	out, err := block.Compress(j.comp, j.raw[:j.n])
 	if err != nil {
 		return j.parts[0].content.source.fail(err)
@@ -169,6 +173,11 @@ func (l *pipeline) write(ctx context.Context) error {
 }
 
 func (l *pipeline) writeBlock(j *job) error {
+	if j.content != nil && j.content.raw && j.parts[0].index == 0 {
+		if err := l.align(); err != nil {
+			return err
+		}
+	}
 	if _, err := l.w.WriteAt(j.out, int64(l.pos)); err != nil {
 		return err
 	}
@@ -191,4 +200,12 @@ func (l *pipeline) writeBlock(j *job) error {
 	l.plan.report.progress(Progress{Stage: StageWrite, Done: l.read,
 		Total: l.plan.stats.PlannedBytes, Written: int64(l.pos)})
 	return nil
+}
+
+// align writes zeros up to where a raw file may lie.
+func (l *pipeline) align() error {
+	end := uint64(roundUp(int64(l.pos), l.plan.opts.RawAlign))
+	_, err := l.w.WriteAt(make([]byte, end-l.pos), int64(l.pos))
+	l.pos = end
+	return err
 }

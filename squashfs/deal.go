@@ -35,7 +35,7 @@ func (l *pipeline) dealFragment(ctx context.Context, run *run) error {
 	return nil
 }
 
-// dealContent sends the blocks of a content that are not zero. The workers read
+// dealContent sends the blocks of a content, but those of zero bytes. The workers read
 // them, several at a time, where the file can be read anywhere; else they are
 // read here, one after the other.
 func (l *pipeline) dealContent(ctx context.Context, c *content) error {
@@ -50,7 +50,7 @@ func (l *pipeline) dealContent(ctx context.Context, c *content) error {
 	_, anywhere := f.(io.ReaderAt)
 	pos := int64(0)
 	for i, d := range c.blocks.digests {
-		if d == (digest{}) {
+		if d == (digest{}) && !c.raw {
 			continue
 		}
 		j, err := l.take(ctx)

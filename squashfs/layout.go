@@ -19,6 +19,9 @@ type layouter struct {
 func (p *Plan) layOut(ctx context.Context, files []*inode) error {
 	l := layouter{ctx: ctx, plan: p}
 	l.unite(files)
+	if err := p.findRaw(); err != nil {
+		return err
+	}
 	l.findTails()
 	for _, c := range p.contents {
 		l.planBlocks(c)
@@ -68,7 +71,7 @@ func (l *layouter) findTails() {
 	var tails []*content
 	for _, c := range l.plan.contents {
 		c.tail = noTail
-		if size(c) > 0 && !l.plan.opts.NoFragments {
+		if size(c) > 0 && !l.plan.opts.NoFragments && !c.raw {
 			tails = append(tails, c)
 		}
 	}
@@ -106,7 +109,11 @@ func (l *layouter) planBlocks(c *content) {
 	if n == 0 {
 		return
 	}
-	c.blocks = &blocks{digests: c.digests[:n]}
+	c.blocks = &blocks{digests: c.digests[:n], raw: c.raw}
+	if c.raw {
+		c.blocks.stored, c.blocks.bytes = n, c.size
+		return
+	}
 	for i, d := range c.blocks.digests {
 		n := int64(blockLen(c.size, i, l.plan.opts.BlockSize))
 		if d == (digest{}) {
@@ -138,9 +145,9 @@ func (l *layouter) shareRuns() {
 	equal := map[[sha256.Size]byte]*blocks{}
 	starts := map[digest][]*blocks{}
 	budget := 0
-	for _, c := range l.plan.contents {
+	for _, c := range l.rawFirst() {
 		b := c.blocks
-		if b == nil || b.stored == 0 {
+		if b == nil || b.stored == 0 || b.raw && slices.Contains(b.digests, digest{}) {
 			continue
 		}
 		key := digestOfAll(b.digests)
@@ -163,7 +170,7 @@ func (l *layouter) shareRuns() {
 		for i, d := range base.digests {
 			for _, b := range starts[d] {
 				at := i - b.first
-				if b == base || b.base != nil || b.isBase || at < 0 || at+len(b.digests) > len(base.digests) || budget <= 0 {
+				if b == base || b.base != nil || b.isBase || b.raw || at < 0 || at+len(b.digests) > len(base.digests) || budget <= 0 {
 					continue
 				}
 				same := commonPrefix(b.digests, base.digests[at:])
@@ -190,6 +197,22 @@ func (l *layouter) shareRuns() {
 			b.base, b.at = b.base.base, b.base.at
 		}
 	}
+}
+
+// rawFirst are the contents, with the raw ones ahead: what equals them lies in them,
+// and not they in it.
+func (l *layouter) rawFirst() []*content {
+	contents := slices.Clone(l.plan.contents)
+	slices.SortStableFunc(contents, func(a, b *content) int {
+		switch {
+		case a.raw == b.raw:
+			return 0
+		case a.raw:
+			return -1
+		}
+		return 1
+	})
+	return contents
 }
 
 // commonPrefix is how many digests from the first on are equal.
@@ -301,12 +324,12 @@ func isAnchor(hash uint64, size, limit int) bool {
 	return float64(hash>>11)*anchorBlocks*float64(limit) < float64(size)*(1<<53)
 }
 
-// order sorts the runs as the files are: a fragment block lies behind the blocks
+// order sorts the runs as the files are, behind the raw ones: a fragment block lies behind the blocks
 // of the first file that has a tail in it.
 func (l *layouter) order() {
 	p := l.plan
 	fragments := p.runs
-	p.runs = make([]run, 0, len(fragments)+len(p.contents)/16)
+	p.runs = p.rawRuns(make([]run, 0, len(fragments)+len(p.contents)/16))
 	numbers := make(map[*content]int, len(fragments))
 	for i := range fragments {
 		numbers[fragments[i].first] = i
@@ -314,7 +337,7 @@ func (l *layouter) order() {
 	renumbered := make([]uint32, len(fragments))
 	n := uint32(0)
 	for _, c := range p.contents {
-		if b := c.blocks; b != nil && b.stored > 0 && b.base == nil {
+		if b := c.blocks; b != nil && b.stored > 0 && b.base == nil && !b.raw {
 			p.runs = append(p.runs, run{first: c})
 		}
 		if i, ok := numbers[c]; ok {

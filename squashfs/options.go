@@ -34,6 +34,13 @@ type Options struct {
 	NoFragments bool
 	// NoExport leaves out the table that NFS needs.
 	NoExport bool
+	// Raw are paths of regular files, slash-separated and relative to the root, whose
+	// contents lie in this order at the head of the image's data: stored as they are,
+	// each in one piece, at a multiple of RawAlign. So they can be read without
+	// knowing squashfs, as a boot loader does; [Plan.RawFiles] says where they are.
+	Raw []string
+	// RawAlign is a power of two of bytes, up to [MaxBlockSize]; 0 means 1.
+	RawAlign int64
 
 	// ModTime is the image's own date, from 1970 to 2106. The zero value is the epoch.
 	ModTime time.Time
@@ -168,6 +175,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Memory < 0 {
 		return o, fmt.Errorf("squashfs: memory bound %d: must be positive", o.Memory)
+	}
+	if o.RawAlign == 0 {
+		o.RawAlign = 1
+	}
+	if o.RawAlign < 1 || o.RawAlign > MaxBlockSize || o.RawAlign&(o.RawAlign-1) != 0 {
+		return o, fmt.Errorf("squashfs: raw files at multiples of %d: must be a power of two up to 1 MiB", o.RawAlign)
 	}
 	o.Workers = int(min(int64(o.Workers), max(o.Memory/int64(2*o.BlockSize)-1, 1)))
 	if _, err := mtime(o.ModTime); err != nil {

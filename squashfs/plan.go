@@ -21,6 +21,7 @@ type Plan struct {
 	runs     []run // in the order of the image
 	contents []*content
 	tails    []fragment
+	raw      []RawFile // as Options.Raw
 	stats    Stats
 	written  bool
 }
@@ -33,6 +34,7 @@ type content struct {
 	sketch  *sketch  // of the tail, until the plan is made
 	blocks  *blocks  // nil where all of it is a tail
 	tail    int32    // index into Plan.tails, or noTail
+	raw     bool     // one of Options.Raw
 }
 
 const noTail = -1
@@ -50,6 +52,7 @@ type blocks struct {
 	base   *blocks // where these are blocks of another content, which has them from at on
 	at     int
 	isBase bool
+	raw    bool // stored as they are, all of them, in one piece
 
 	start uint64   // once written
 	sizes []uint32 // on disk, 0 for a block of zero bytes; once written
@@ -101,6 +104,7 @@ func Prepare(ctx context.Context, fsys fs.FS, opts Options) (*Plan, error) {
 	if err := p.layOut(ctx, x.files.found); err != nil {
 		return nil, err
 	}
+	p.placeRaw()
 	if err := p.number(); err != nil {
 		return nil, err
 	}
@@ -161,7 +165,8 @@ func (p *Plan) MaxSize() int64 {
 	// Behind each 8 KiB of a table: 2 bytes of header and 8 of index. Eight
 	// tables may end in a short block.
 	meta += (meta/metadataSize + 8) * 10
-	return roundUp(p.stats.PlannedBytes+meta, padding)
+	gaps := int64(len(p.raw)) * p.opts.RawAlign
+	return roundUp(p.stats.PlannedBytes+gaps+meta, padding)
 }
 
 // eachInode calls f once for each inode below and at n.

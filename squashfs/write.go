@@ -51,7 +51,7 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	}
 	p.written = true
 	options := p.compressorOptions()
-	l := newPipeline(p, w, uint64(superblockSize+len(options)))
+	l := newPipeline(p, w, uint64(p.dataStart()))
 	if err := l.writeBlocks(ctx); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 		Stats:     p.stats,
 		Size:      roundUp(int64(sb.bytesUsed), padding),
 		BytesUsed: int64(sb.bytesUsed),
-		DataBytes: int64(l.pos) - superblockSize - int64(len(options)),
+		DataBytes: int64(l.pos) - p.dataStart(),
 		RawBlocks: l.rawed,
 	}, nil
 }

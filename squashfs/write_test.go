@@ -117,7 +117,8 @@ func TestKernelReadsIt(t *testing.T) {
 	}
 	for name, spec := range map[string]string{"zstd": "zstd:19", "gzip": "gzip:9"} {
 		t.Run(name, func(t *testing.T) {
-			image, res := writeImage(t, DirFS(tree.dir), Options{Compression: compression(t, spec), BlockSize: blockSize})
+			image, res := writeImage(t, DirFS(tree.dir), Options{Compression: compression(t, spec), BlockSize: blockSize,
+				Raw: []string{"runs/i-begins-alike", "runs/long", "runs/j-zeros"}, RawAlign: 4096})
 			if res.SharedBlocks == 0 {
 				t.Error("no file lies in another's blocks")
 			}
@@ -150,7 +151,9 @@ func (s shuffled) Lstat(name string) (fs.FileInfo, error) { return fs.Lstat(s.Xa
 
 func TestSameBytes(t *testing.T) {
 	tree := full(t)
+	tree.file("raw", words(1, 700<<10))
 	fsys := DirFS(tree.dir).(XattrFS)
+	raw := []string{"raw"}
 	for name, opts := range map[string]Options{
 		"zstd":      {Compression: compression(t, "zstd:3")},
 		"xz":        {Compression: compression(t, "xz:1")},
@@ -163,6 +166,7 @@ func TestSameBytes(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			opts.BlockSize = 128 << 10
+			opts.Raw = raw
 			want := imageBytes(t, fsys, opts)
 			for _, workers := range []int{1, 2, 8} {
 				opts.Workers = workers
