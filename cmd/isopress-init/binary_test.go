@@ -12,15 +12,22 @@ import (
 	"testing"
 )
 
-// TestBinary builds the program as it is built for an initrd, where there is no
-// dynamic loader, and sees that it does nothing on a machine that has booted.
-func TestBinary(t *testing.T) {
+// buildInit builds the program as it is built for an initrd.
+func buildInit(t *testing.T) string {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), "init")
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, msg)
 	}
+	return out
+}
+
+// TestBinary: an initrd has no dynamic loader, and on a machine that has booted
+// the program does nothing.
+func TestBinary(t *testing.T) {
+	out := buildInit(t)
 	f, err := elf.Open(out)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type config struct {
 	timeout time.Duration
 	panic   int // as the kernel's panic=: seconds until a restart, 0 is never, less is at once
 	debug   bool
+	copy    bool // to RAM
 
 	blacklist map[string]bool     // modules not to load
 	modParams map[string][]string // parameters, by module
@@ -57,6 +59,8 @@ func (c *config) set(p kcmdline.Param) error {
 			return fmt.Errorf("isopress.timeout=%s: not a number of seconds", p.Value)
 		}
 		c.timeout = time.Duration(n) * time.Second
+	case copyParam:
+		return c.setCopy(p)
 	case "isopress.debug":
 		c.debug = !p.HasValue || p.Value != "0"
 	case "modprobe.blacklist", "module_blacklist":
@@ -81,6 +85,24 @@ func (c *config) setRoot(v string) error {
 	}
 	c.device = d
 	return nil
+}
+
+// copyParam is the parameter's name in NixOS and archiso, whose "auto" is to copy
+// if memory holds it, as we do anyhow.
+const copyParam = "copytoram"
+
+func (c *config) setCopy(p kcmdline.Param) error {
+	c.copy = !p.HasValue || slices.Contains([]string{"y", "1", "auto"}, p.Value)
+	if !c.copy && p.Value != "n" && p.Value != "0" {
+		return fmt.Errorf("%s=%s: neither y nor n", copyParam, p.Value)
+	}
+	return nil
+}
+
+// initArgs is what the kernel has given us, for what comes after us: it hands on
+// each word that it does not know, and a shell would take ours for a script.
+func initArgs(args []string) []string {
+	return slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == copyParam })
 }
 
 // setModule keeps module.parameter=value: the kernel passes those to what is

@@ -33,6 +33,12 @@ func TestParseCmdline(t *testing.T) {
 		{"device", "root=/dev/sr0", with(func(c *config) { c.device = "sr0" })},
 		{"ours", "isopress.timeout=5 isopress.debug panic=-1",
 			with(func(c *config) { c.timeout, c.debug, c.panic = 5*time.Second, true, -1 })},
+		{"to RAM", "copytoram", with(func(c *config) { c.copy = true })},
+		{"to RAM, archiso's way", "copytoram=y", with(func(c *config) { c.copy = true })},
+		{"to RAM, another way", "copytoram=n copytoram=1", with(func(c *config) { c.copy = true })},
+		{"to RAM if it fits", "copytoram=auto", with(func(c *config) { c.copy = true })},
+		{"not to RAM", "copytoram copytoram=n", base},
+		{"not to RAM either", "copytoram copytoram=0", base},
 		{"no debug", "isopress.debug=0", base},
 		{"after --", "root=LABEL=A -- root=LABEL=B init=/x", with(func(c *config) { c.label = "A" })},
 	} {
@@ -52,13 +58,13 @@ func TestParseCmdline(t *testing.T) {
 func TestParseCmdlineErrors(t *testing.T) {
 	for _, line := range []string{
 		"root=UUID=1", "root=/dev/", "root=/dev/..", "root=/dev/mapper/x", "root=",
-		"panic=soon", "isopress.timeout=-1", "isopress.timeout=1h",
+		"panic=soon", "copytoram=", "copytoram=maybe", "isopress.timeout=-1", "isopress.timeout=1h",
 	} {
 		c, errs := parseCmdline(line)
 		if len(errs) != 1 {
 			t.Errorf("%q: %d errors: %v", line, len(errs), errs)
 		}
-		if c.timeout != defaultTimeout || c.check() == nil {
+		if c.timeout != defaultTimeout || c.copy || c.check() == nil {
 			t.Errorf("%q: %+v", line, c)
 		}
 	}
@@ -80,6 +86,13 @@ func TestModuleParams(t *testing.T) {
 	}
 	if !reflect.DeepEqual(c.blacklist, map[string]bool{"hv_vmbus": true, "uas": true, "vmd": true}) {
 		t.Errorf("blacklist %v", c.blacklist)
+	}
+}
+
+func TestInitArgs(t *testing.T) {
+	given := []string{"single", "copytoram", "copytoramx", "-x"}
+	if got := initArgs(given); !reflect.DeepEqual(got, []string{"single", "copytoramx", "-x"}) || given[1] != "copytoram" {
+		t.Errorf("%q of %q", got, given)
 	}
 }
 

@@ -28,6 +28,11 @@ func hints(c *config, err error, devs []device, mods modules, release string) []
 		h = append(h, "root=LABEL=<volume ID of the medium> on the kernel command line")
 		return append(h, labelsSeen(c, devs)...)
 	}
+	var unreadable *readError
+	if errors.As(err, &unreadable) {
+		return append(h, "another port or drive; writing the medium again, since it is damaged or was cut short",
+			"without "+copyParam+", with which every byte is read: what is damaged may not be needed")
+	}
 	if c.label == "" && c.device == "" || hasMedium(c, devs) {
 		return h
 	}

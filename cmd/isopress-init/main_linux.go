@@ -11,10 +11,16 @@
 //
 //	root=LABEL=ID           the volume ID (\x20 is a space); or root=/dev/NAME
 //	init=PATH               what to run; without it, a root has /sbin/init, /etc/init, /init or /bin/sh
+//	copytoram               to copy the medium's files to memory and unmount it; also copytoram=y, 1, auto; not with n, 0
 //	isopress.timeout=N      seconds until it says that the medium is missing, 60 at first
 //	isopress.debug          to say each step
 //	panic=N                 to restart N seconds after a last word, as the kernel does after a panic
 //	MODULE.PARAMETER=VALUE  for the modules it loads, and modprobe.blacklist=
+//
+// With copytoram, the files in the medium's top directory, which are the squashfs
+// and the manifest, are copied to a tmpfs that takes the medium's place, so that
+// /iso is the copy and the medium can be removed. A medium that cannot be read is
+// a last word then; where memory does not hold the copy, the medium is used.
 //
 // If something fails, it says on every console what, what it has seen and what
 // to try, and waits, since a process 1 that ends is a kernel panic that pushes
@@ -74,6 +80,11 @@ func (b *boot) run() error {
 		return err
 	}
 	m := b.waitForMedium()
+	if b.cfg.copy {
+		if err := b.copyToRAM(); err != nil {
+			return err
+		}
+	}
 	if err := b.mountRoot(m); err != nil {
 		return err
 	}

@@ -290,7 +290,7 @@ func (b *boot) execInit(store bool) error {
 		err := checkInit(init)
 		if err == nil {
 			b.debugf("exec %s", init)
-			err = execError(init, unix.Exec(init, append([]string{init}, os.Args[1:]...), os.Environ()))
+			err = execError(init, unix.Exec(init, append([]string{init}, initArgs(os.Args[1:])...), os.Environ()))
 		}
 		errs = append(errs, err)
 	}

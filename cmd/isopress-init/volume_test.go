@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -149,6 +151,7 @@ func TestHints(t *testing.T) {
 		{"no device", config{label: "A"}, errors.New("x"), nil, modules{9, "6.1"}, "the module of the controller"},
 		{"too long", config{label: strings.Repeat("L", 33)}, errors.New("x"), nil, modules{9, "6.1"}, "ISO 9660 holds 32"},
 		{"medium is there", config{label: "MY DISC"}, errors.New("x"), []device{other}, modules{1, "6.1"}, ""},
+		{"unreadable", config{label: "MY DISC", copy: true}, fmt.Errorf("x: %w", &readError{err: io.EOF}), []device{other}, modules{1, "6.1"}, "without copytoram"},
 		{"another kernel's", config{label: "MY DISC"}, errors.New("x"), []device{other}, modules{1, "6.2"}, "the modules of kernel 6.1: this one has those of 6.2"},
 	} {
 		got := strings.Join(hints(&tc.cfg, tc.err, tc.devs, tc.mods, "6.1"), "\n")
