@@ -34,6 +34,8 @@ type Boot struct {
 	Cmdline       string // appended to System's kernel parameters
 	VolumeID      string // default: root=LABEL= of the command line, or DefaultVolumeID
 	Joliet        bool
+	Loader        string   // LoaderStub, LoaderGRUB, or "" for the first
+	GRUBDirs      []string // host directories with i386-pc and x86_64-efi in them; default: the closure's, or /usr/lib/grub
 }
 
 // Validate reports what is wrong with the options in themselves. It looks at no file.
@@ -44,6 +46,9 @@ func (b *Boot) Validate() error {
 		return errNoKernel
 	case b.System == "" && ours && b.KernelModules == "":
 		return errNoModules
+	}
+	if err := b.checkLoader(); err != nil {
+		return err
 	}
 	if err := checkCmdline(b.Cmdline); err != nil {
 		return err

@@ -76,7 +76,7 @@ func TestReadSystem(t *testing.T) {
 		"links with initrd": {map[string]string{top + "/initrd": "-> kernel"}, system{kernel: top + "/kernel",
 			initrd: top + "/initrd", modules: top + "/kernel-modules", init: top + "/init", params: []string{"loglevel=4", "quiet"}}, ""},
 		"bootspec": {map[string]string{top + "/boot.json": spec}, system{kernel: linux + "/bzImage",
-			initrd: linux + "/bzImage", modules: top + "/kernel-modules", init: top + "/init", params: []string{"a", "b=c"}}, ""},
+			initrd: linux + "/bzImage", modules: top + "/kernel-modules", init: top + "/init", params: []string{"a", "b=c"}, label: "NixOS"}, ""},
 		"bad bootspec":   {map[string]string{top + "/boot.json": "{"}, system{}, top + "/boot.json: unexpected end"},
 		"other bootspec": {map[string]string{top + "/boot.json": `{"org.nixos.bootspec.v9":{}}`}, system{}, "no kernel and init of org.nixos.bootspec.v1"},
 		"huge":           {map[string]string{top + "/boot.json": strings.Repeat(" ", maxBootFile+1)}, system{}, "over 1048576 bytes"},

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +22,16 @@ type system struct {
 	modules  string // directory with lib/modules/<version>, or ""
 	init     string
 	params   []string
-	secrets  bool // the initrd is not complete without a program that adds to it
+	secrets  bool   // the initrd is not complete without a program that adds to it
+	label    string // what people call it, or ""
+
+	specialisations []specialisation // sorted by name
+}
+
+// specialisation is a variant of a system, with a top level of its own.
+type specialisation struct {
+	name string
+	system
 }
 
 // bootspec is the part of NixOS's boot.json that matters here (NixOS RFC 125).
@@ -31,7 +42,10 @@ type bootspec struct {
 		Initrd        string   `json:"initrd"`
 		InitrdSecrets string   `json:"initrdSecrets"`
 		Init          string   `json:"init"`
+		Label         string   `json:"label"`
+		Toplevel      string   `json:"toplevel"`
 	} `json:"org.nixos.bootspec.v1"`
+	Specialisations map[string]bootspec `json:"org.nixos.specialisation.v1"`
 }
 
 // maxBootFile bounds boot.json and kernel-params.
@@ -45,9 +59,7 @@ func readSystem(c *Closure, toplevel string) (*system, error) {
 		return nil, fmt.Errorf("system %s is not in the closure", toplevel)
 	}
 	s := &system{toplevel: toplevel, kernel: toplevel + "/kernel", init: toplevel + "/init"}
-	if c.exists(toplevel + "/kernel-modules") {
-		s.modules = toplevel + "/kernel-modules"
-	}
+	s.findModules(c)
 	if !c.exists(toplevel+"/boot.json") && !c.exists(s.kernel) {
 		return nil, fmt.Errorf("%s is no top level of a system: it has neither boot.json nor kernel", toplevel)
 	}
@@ -58,20 +70,58 @@ func readSystem(c *Closure, toplevel string) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, s.readBootspec(spec)
+	if err := s.readBootspec(c, spec); err != nil {
+		return nil, fmt.Errorf("%s/boot.json: %w", toplevel, err)
+	}
+	return s, nil
 }
 
-func (s *system) readBootspec(text []byte) error {
+// findModules looks for the kernel's modules, which no bootspec names.
+func (s *system) findModules(c *Closure) {
+	if c.exists(s.toplevel + "/kernel-modules") {
+		s.modules = s.toplevel + "/kernel-modules"
+	}
+}
+
+func (s *system) readBootspec(c *Closure, text []byte) error {
 	var spec bootspec
 	if err := json.Unmarshal(text, &spec); err != nil {
-		return fmt.Errorf("%s/boot.json: %w", s.toplevel, err)
+		return err
 	}
+	if err := s.setBootspec(spec); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Specialisations)) {
+		variant := specialisation{name: name}
+		if err := variant.setSpecialisation(c, spec.Specialisations[name]); err != nil {
+			return fmt.Errorf("specialisation %q: %w", name, err)
+		}
+		s.specialisations = append(s.specialisations, variant)
+	}
+	return nil
+}
+
+func (s *system) setBootspec(spec bootspec) error {
 	v1 := spec.V1
 	if v1 == nil || v1.Kernel == "" || v1.Init == "" {
-		return fmt.Errorf("%s/boot.json: no kernel and init of org.nixos.bootspec.v1", s.toplevel)
+		return errors.New("no kernel and init of org.nixos.bootspec.v1")
 	}
 	s.kernel, s.initrd, s.init, s.params = v1.Kernel, v1.Initrd, v1.Init, v1.KernelParams
-	s.secrets = v1.InitrdSecrets != ""
+	s.secrets, s.label = v1.InitrdSecrets != "", v1.Label
+	return nil
+}
+
+// setSpecialisation reads a specialisation's own bootspec. It has no
+// specialisations in turn.
+func (s *specialisation) setSpecialisation(c *Closure, spec bootspec) error {
+	if err := s.setBootspec(spec); err != nil {
+		return err
+	}
+	s.toplevel = path.Clean(spec.V1.Toplevel)
+	if !path.IsAbs(s.toplevel) || !c.has(s.toplevel) {
+		return fmt.Errorf("its toplevel %q is not in the closure", spec.V1.Toplevel)
+	}
+	s.findModules(c)
 	return nil
 }
 
@@ -109,4 +159,40 @@ func (c *Closure) readText(path string) ([]byte, error) {
 		err = fmt.Errorf("%s: over %d bytes", path, maxBootFile)
 	}
 	return b, err
+}
+
+// specialisationDir is where the ISO has the kernels and initrds of
+// specialisations that are not those of the system.
+const specialisationDir = "boot/specialisation"
+
+// maxSpecialisationName keeps a name of the ISO short.
+const maxSpecialisationName = 64
+
+// specialisationDirs are directories of the ISO, one for each specialisation:
+// its name, less what would need quotes somewhere.
+func specialisationDirs(specs []specialisation) []string {
+	dirs, taken := make([]string, len(specs)), map[string]bool{}
+	for i, s := range specs {
+		name := safeName(s.name)
+		unique := name
+		for n := 2; taken[unique]; n++ {
+			unique = fmt.Sprintf("%s-%d", name, n)
+		}
+		taken[unique] = true
+		dirs[i] = specialisationDir + "/" + unique
+	}
+	return dirs
+}
+
+func safeName(s string) string {
+	name := strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || strings.ContainsRune("._-+", c) {
+			return c
+		}
+		return '_'
+	}, s)
+	if strings.Trim(name, ".") == "" {
+		name += "_" // neither nothing nor a directory that is there already
+	}
+	return name[:min(len(name), maxSpecialisationName)]
 }

@@ -39,6 +39,8 @@ type bootFlags struct {
 	cmdline    []string
 	volumeID   string
 	joliet     bool
+	loader     string
+	grubDirs   []string
 }
 
 func (f *flags) addBoot() {
@@ -51,6 +53,8 @@ func (f *flags) addBoot() {
 	f.set.StringArrayVar(&b.cmdline, "cmdline", nil, "kernel `PARAMETERS`, appended to the system's"+repeatable)
 	f.set.StringVar(&b.volumeID, "volume-id", "", "volume `ID` (default: root=LABEL= of the command line, or ISOPRESS)")
 	f.set.BoolVar(&b.joliet, "joliet", false, "add a Joliet tree, for Windows")
+	f.set.StringVar(&b.loader, "boot-loader", builder.LoaderStub, "`LOADER`: stub starts the system, grub shows a menu first")
+	f.set.StringArrayVar(&b.grubDirs, "grub-dir", nil, "`DIR` of GRUB, with i386-pc or x86_64-efi in it (default: the closure's, or /usr/lib/grub)"+repeatable)
 }
 
 func runBuild(ctx context.Context, a *app, f *flags, args []string) error {
@@ -79,6 +83,7 @@ func (f *flags) bootOptions() builder.Boot {
 	return builder.Boot{
 		System: f.source.system, Kernel: b.kernel, KernelModules: b.modules, Initrd: b.initrd, Init: b.init,
 		Cmdline: strings.Join(b.cmdline, " "), VolumeID: b.volumeID, Joliet: b.joliet,
+		Loader: b.loader, GRUBDirs: b.grubDirs,
 	}
 }
 

@@ -20,7 +20,7 @@ type Param struct {
 // they enclose the whole word or the value. What follows "--" is init's own.
 func Split(line string) []Param {
 	var params []Param
-	for _, word := range splitWords(line) {
+	for _, word := range Words(line) {
 		if word == "--" {
 			break
 		}
@@ -29,7 +29,8 @@ func Split(line string) []Param {
 	return params
 }
 
-func splitWords(line string) []string {
+// Words splits a command line as [Split] does, but leaves the quotes, and goes on behind "--".
+func Words(line string) []string {
 	var words []string
 	quoted, start := false, -1
 	for i := 0; i < len(line); i++ {
