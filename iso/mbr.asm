@@ -8,8 +8,10 @@ bits 16
 cpu 386
 org 0x600
 
-STAGE2      equ 0x7c00
-STAGE2_DISK equ STAGE2+4        ; entry_disk in stage2.asm
+STAGE2       equ 0x7c00
+STAGE2_DISK  equ STAGE2+4       ; entry_disk in stage2.asm
+STAGE2_MAGIC equ STAGE2+60      ; its mark
+TRIES        equ 5
 
 start:
     cli
@@ -26,36 +28,57 @@ start:
     jmp 0:moved
 moved:
     sti
+    test dl, 0x70               ; GRUB has met BIOSes that pass no drive: 0-F and 80-8F can be
+    jz .drive
+    mov dl, 0x80
+.drive:
     mov [drive], dl
-    mov bp, 5                   ; tries
+    call serial_init
+    mov bp, TRIES
+; Not every BIOS that reads by sector number (AH = 42h) says so when asked (AH = 41h):
+; it is asked only where reading failed, to say why.
 read:
     mov word [dap.count], 4     ; a BIOS that fails writes what it did here
     mov si, dap
-    mov dl, [drive]
     mov ah, 0x42                ; EDD extended read
-    push bp
-    int 0x13
-    pop bp
+    call disk
     jnc loaded
-    xor ax, ax                  ; reset the drive
-    mov dl, [drive]
-    int 0x13
+    mov ah, 0                   ; reset the drive
+    call disk
     dec bp
     jnz read
-    call serial_init
-    mov si, message
-    call puts
-.halt:
-    hlt
-    jmp .halt
+
+    mov ah, 0x41                ; EDD: are the extensions there?
+    mov bx, 0x55aa
+    call disk
+    mov si, m_extensions
+    cmp bx, 0xaa55
+    jne die
+    mov si, m_read
+    jmp short die
+
 loaded:
     mov dl, [drive]
-    jmp 0:STAGE2_DISK
+    cmp dword [STAGE2_MAGIC], 'isop'
+    je near STAGE2_DISK
+    mov si, m_place
+    jmp short die
+
+; disk calls the BIOS's function AH for the drive. It keeps BP.
+disk:
+    push bp
+    mov dl, [drive]
+    int 0x13
+    call settle
+    pop bp
+    ret
 
 %include "console.asm"
 
-message db 13, 10, 'isopress: the BIOS cannot read the disk', 13, 10, 0
-drive   db 0
+m_read          db 'cannot read the disk: write the image again or to another', 0
+m_extensions    db 'no EDD in BIOS: boot as USB-HDD or by UEFI', 0
+m_place         db 'write the image to the whole disk', 0
+drive           db 0
 
     times 424-($-$$) db 0       ; fails to assemble where the code has grown too long
 dap:                            ; disk address packet
