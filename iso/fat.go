@@ -1,148 +1,242 @@
 package iso
 
 import (
-	"fmt"
+	"slices"
 	"time"
 )
 
-// The EFI system partition is a FAT16 file system (Microsoft's FAT 1.03) of which only the head is
-// written: boot sector, two FATs, root directory, the directories EFI and EFI/BOOT. Its one file,
-// BOOTX64.EFI, is the sectors behind the head, whatever lies in them.
+// The EFI system partition is a FAT file system (Microsoft's FAT 1.03), FAT16 or FAT32, of which only
+// the head is written: boot sector, two FATs, and the directories, of which FAT16 has the root outside
+// its clusters. Its one file, EFI/BOOT/BOOTX64.EFI, is a chain of clusters over the image behind the
+// head, whatever lies there; it may leave out what is not its own.
 
 const (
 	fatRootEntries = 512
 	fatRootBlocks  = fatRootEntries * fatEntrySize / blockSize
 	fatEntrySize   = 32
 
-	// The number of clusters alone makes a file system FAT16: 4085-65524. Keep off the edges, which
-	// drivers put differently.
-	fatMinClusters = 4096
-	fatMaxClusters = 65500
+	// The number of clusters alone makes a file system FAT16, 4085-65524, or FAT32. Keep off the edges,
+	// which drivers put differently.
+	fatMinClusters   = 4096
+	fatMaxClusters   = 65500
+	fat32MinClusters = 65600
 
-	fatMaxClusterBlocks = 64 // 32 KiB, the most that everything reads
-	maxUKI              = (fatMaxClusters - espDirectories) * fatMaxClusterBlocks * blockSize
+	fatMaxCluster = 32 << 10 // bytes, the most that everything reads
+	maxUKI        = (fatMaxClusters - 3) * fatMaxCluster
 
-	fatBad = 0xFFF7
-	fatEnd = 0xFFFF
-
-	espDirectories = 2 // EFI and EFI/BOOT, a cluster each
-	espFirst       = 2 // the first cluster's number
-	espUKI         = espFirst + espDirectories
+	fatEnd       = 0xFFFFFFF // FAT16 has the low 16 bits of these
+	fatBad       = 0xFFFFFF7
+	fatMedia     = 0xFFFFFF8
+	fatFirst     = 2 // the first cluster's number
+	fat32Info    = 1 // blocks of the partition's head
+	fat32Backup  = 6
+	fat32Reserve = 32
 )
 
 // esp is the layout of the EFI system partition, in 512-byte blocks and clusters.
 type esp struct {
-	ukiSize       int64
+	fat32         bool
+	fileSize      int64
+	chain         []int64 // clusters of the file, as pairs of first and count
 	clusterBlocks int64
 	clusters      int64
-	used          int64 // clusters
+	used          int64 // clusters up to the file's end
 	fatBlocks     int64
 	reserved      int64
 }
 
-// newESP lays out a partition for a unified kernel image of a size. It takes clusters of 2 KiB, ISO's
-// sector, unless that makes them too few or too many for FAT16.
-func newESP(ukiSize int64) (esp, error) {
-	if ukiSize > maxUKI {
-		return esp{}, fmt.Errorf("iso: kernel and initrd take %d bytes, the EFI system partition holds %d", ukiSize, int64(maxUKI))
+// clusterFits tells whether a file system of so many clusters is what it is meant to be.
+func clusterFits(clusters int64, fat32 bool) bool {
+	if fat32 {
+		return clusters >= fat32MinClusters
 	}
-	e := esp{ukiSize: ukiSize, clusterBlocks: sectorSize / blockSize}
-	for e.count() > fatMaxClusters {
-		e.clusterBlocks *= 2
+	return clusters <= fatMaxClusters
+}
+
+// chooseCluster returns a size of cluster, in bytes. For FAT16 it is ISO's sector, unless that makes them
+// too many; for FAT32 the largest that makes enough of them, since the FAT is the smaller then.
+func chooseCluster(fat32 bool, fits func(cluster int64) bool) int64 {
+	if fat32 {
+		cluster := int64(blockSize)
+		for cluster < fatMaxCluster && fits(2*cluster) {
+			cluster *= 2
+		}
+		return cluster
 	}
-	for e.count() < fatMinClusters && e.clusterBlocks > 1 {
-		e.clusterBlocks /= 2
+	cluster := int64(sectorSize)
+	for cluster < fatMaxCluster && !fits(cluster) {
+		cluster *= 2
 	}
-	e.used = e.count()
-	e.clusters = max(e.used, fatMinClusters)
-	e.fatBlocks = roundUp((espFirst+e.clusters)*2, blockSize) / blockSize
-	e.reserved = 1
+	return cluster
+}
+
+// newESP lays out a partition. Its file is pieces of the image, relative to where the first begins,
+// right behind the directories.
+func newESP(pieces []piece, cluster int64, fat32 bool) esp {
+	e := esp{fat32: fat32, clusterBlocks: cluster / blockSize, reserved: 1}
+	least := int64(fatMinClusters)
+	if fat32 {
+		e.reserved, least = fat32Reserve, fat32MinClusters
+	}
+	for _, p := range pieces {
+		first := e.directories() + p.pos/cluster
+		count := roundUp(p.size, cluster) / cluster
+		e.chain = append(e.chain, fatFirst+first, count)
+		e.used = max(e.used, first+count)
+		e.fileSize += p.size
+	}
+	// Whole sectors of the ISO, whatever the size of cluster.
+	e.clusters = roundUp(max(e.used, least), sectorSize/blockSize)
+	e.fatBlocks = roundUp((fatFirst+e.clusters)*e.entrySize(), blockSize) / blockSize
 	for e.headSize()%sectorSize != 0 {
 		e.reserved++
 	}
-	return e, nil
+	return e
 }
 
-// count is the number of clusters that the directories and the file take.
-func (e esp) count() int64 {
-	cluster := e.clusterBlocks * blockSize
-	return espDirectories + roundUp(e.ukiSize, cluster)/cluster
+// directories are the clusters ahead of the file: EFI and EFI/BOOT, a cluster each, and FAT32's root.
+func (e esp) directories() int64 {
+	if e.fat32 {
+		return 3
+	}
+	return 2
+}
+
+// entrySize is that of the FAT's.
+func (e esp) entrySize() int64 {
+	if e.fat32 {
+		return 4
+	}
+	return 2
 }
 
 // dataStart is the first cluster's block.
-func (e esp) dataStart() int64 { return e.reserved + 2*e.fatBlocks + fatRootBlocks }
+func (e esp) dataStart() int64 {
+	start := e.reserved + 2*e.fatBlocks
+	if !e.fat32 {
+		start += fatRootBlocks
+	}
+	return start
+}
 
-// headSize is what is written; the unified kernel image follows.
+// headSize is what is written; the file follows.
 func (e esp) headSize() int64 {
-	return (e.dataStart() + espDirectories*e.clusterBlocks) * blockSize
+	return (e.dataStart() + e.directories()*e.clusterBlocks) * blockSize
 }
 
 // size is the partition's, in bytes.
 func (e esp) size() int64 { return (e.dataStart() + e.clusters*e.clusterBlocks) * blockSize }
 
-func (e esp) head(serial uint32, t time.Time) []byte {
+// head encodes what is written of a partition at pos of the image.
+func (e esp) head(pos int64, serial uint32, t time.Time) []byte {
 	b := make([]byte, e.headSize())
-	e.bootSector(b, serial)
+	e.bootSector(b, pos, serial)
+	if e.fat32 {
+		encodeInfo(b[fat32Info*blockSize:])
+		copy(b[fat32Backup*blockSize:], b[:(fat32Info+1)*blockSize])
+	}
 	fat := e.table()
 	copy(b[e.reserved*blockSize:], fat)
 	copy(b[(e.reserved+e.fatBlocks)*blockSize:], fat)
-
-	d := dosDate(t)
-	root := b[(e.reserved+2*e.fatBlocks)*blockSize:]
-	d.entry(root, "ESP        ", attrVolume, 0, 0)
-	d.entry(root[fatEntrySize:], "EFI        ", attrDirectory, espFirst, 0)
-	efi := b[e.dataStart()*blockSize:]
-	d.entry(efi, ".          ", attrDirectory, espFirst, 0)
-	d.entry(efi[fatEntrySize:], "..         ", attrDirectory, 0, 0)
-	d.entry(efi[2*fatEntrySize:], "BOOT       ", attrDirectory, espFirst+1, 0)
-	boot := efi[e.clusterBlocks*blockSize:]
-	d.entry(boot, ".          ", attrDirectory, espFirst+1, 0)
-	d.entry(boot[fatEntrySize:], "..         ", attrDirectory, espFirst, 0)
-	d.entry(boot[2*fatEntrySize:], "BOOTX64 EFI", attrArchive, espUKI, e.ukiSize)
+	e.tree(b, dosDate(t))
 	return b
 }
 
-func (e esp) bootSector(b []byte, serial uint32) {
+// tree encodes the directories.
+func (e esp) tree(b []byte, d dosTime) {
+	cluster := func(n int64) []byte { return b[(e.dataStart()+(n-fatFirst)*e.clusterBlocks)*blockSize:] }
+	root, efi := b[(e.reserved+2*e.fatBlocks)*blockSize:], fatFirst+e.directories()-2
+	d.entry(root, "ESP        ", attrVolume, 0, 0)
+	d.entry(root[fatEntrySize:], "EFI        ", attrDirectory, efi, 0)
+	dir := cluster(efi)
+	d.entry(dir, ".          ", attrDirectory, efi, 0)
+	d.entry(dir[fatEntrySize:], "..         ", attrDirectory, 0, 0) // 0 is the root, for FAT32 too
+	d.entry(dir[2*fatEntrySize:], "BOOT       ", attrDirectory, efi+1, 0)
+	dir = cluster(efi + 1)
+	d.entry(dir, ".          ", attrDirectory, efi+1, 0)
+	d.entry(dir[fatEntrySize:], "..         ", attrDirectory, efi, 0)
+	d.entry(dir[2*fatEntrySize:], "BOOTX64 EFI", attrArchive, e.chain[0], e.fileSize)
+}
+
+// bootSector encodes the fields that all FATs have, then each kind's own.
+func (e esp) bootSector(b []byte, pos int64, serial uint32) {
 	blocks := e.size() / blockSize
-	copy(b, "\xEB\x3C\x90ISOPRESS")       // BS_jmpBoot, BS_OEMName
-	le.PutUint16(b[11:], blockSize)       // BPB_BytsPerSec
-	b[13] = u8(int(e.clusterBlocks))      // BPB_SecPerClus
-	le.PutUint16(b[14:], u16(e.reserved)) // BPB_RsvdSecCnt
-	b[16] = 2                             // BPB_NumFATs
-	le.PutUint16(b[17:], fatRootEntries)  // BPB_RootEntCnt
+	copy(b, "\xEB\x3C\x90ISOPRESS")             // BS_jmpBoot, BS_OEMName
+	le.PutUint16(b[11:], blockSize)             // BPB_BytsPerSec
+	b[13] = u8(int(e.clusterBlocks))            // BPB_SecPerClus
+	le.PutUint16(b[14:], u16(e.reserved))       // BPB_RsvdSecCnt
+	b[16] = 2                                   // BPB_NumFATs
+	b[21] = 0xF8                                // BPB_Media
+	le.PutUint16(b[24:], 63)                    // BPB_SecPerTrk
+	le.PutUint16(b[26:], 255)                   // BPB_NumHeads
+	le.PutUint32(b[28:], uint32(pos/blockSize)) // BPB_HiddSec; what 32 bits do not hold nobody asks for
 	if blocks <= 0xFFFF {
 		le.PutUint16(b[19:], u16(blocks)) // BPB_TotSec16
 	} else {
 		le.PutUint32(b[32:], u32(blocks)) // BPB_TotSec32
 	}
-	b[21] = 0xF8                           // BPB_Media
-	le.PutUint16(b[22:], u16(e.fatBlocks)) // BPB_FATSz16
-	le.PutUint16(b[24:], 63)               // BPB_SecPerTrk
-	le.PutUint16(b[26:], 255)              // BPB_NumHeads
-	b[36] = 0x80                           // BS_DrvNum
-	b[38] = 0x29                           // BS_BootSig: the next three are there
-	le.PutUint32(b[39:], serial)           // BS_VolID
-	copy(b[43:], "ESP        FAT16   ")    // BS_VolLab, BS_FilSysType
-	copy(b[62:], "\xCD\x18\xEB\xFE")       // no boot code here: tell the BIOS to try the next disk
+	tail := b[36:]
+	if e.fat32 {
+		b[1] = 0x58                            // BS_jmpBoot: over the longer header
+		le.PutUint32(b[36:], u32(e.fatBlocks)) // BPB_FATSz32
+		le.PutUint32(b[44:], fatFirst)         // BPB_RootClus
+		le.PutUint16(b[48:], fat32Info)        // BPB_FSInfo
+		le.PutUint16(b[50:], fat32Backup)      // BPB_BkBootSec
+		tail = b[64:]
+	} else {
+		le.PutUint16(b[17:], fatRootEntries)   // BPB_RootEntCnt
+		le.PutUint16(b[22:], u16(e.fatBlocks)) // BPB_FATSz16
+	}
+	tail[0] = 0x80                         // BS_DrvNum
+	tail[2] = 0x29                         // BS_BootSig: the next three are there
+	le.PutUint32(tail[3:], serial)         // BS_VolID
+	copy(tail[7:], "ESP        "+e.name()) // BS_VolLab, BS_FilSysType
+	copy(tail[26:], "\xCD\x18\xEB\xFE")    // no boot code here: tell the BIOS to try the next disk
 	b[510], b[511] = 0x55, 0xAA
+}
+
+// name is BS_FilSysType.
+func (e esp) name() string {
+	if e.fat32 {
+		return "FAT32   "
+	}
+	return "FAT16   "
+}
+
+// encodeInfo encodes FAT32's FSInfo: nothing is free.
+func encodeInfo(b []byte) {
+	le.PutUint32(b, 0x41615252)       // FSI_LeadSig
+	le.PutUint32(b[484:], 0x61417272) // FSI_StrucSig
+	le.PutUint32(b[488:], 0)          // FSI_Free_Count
+	le.PutUint32(b[492:], 0xFFFFFFFF) // FSI_Nxt_Free: not known
+	le.PutUint32(b[508:], 0xAA550000) // FSI_TrailSig
 }
 
 // table encodes the FAT. Clusters that are not the partition's own are bad, so that no one allocates
 // them.
 func (e esp) table() []byte {
-	b := make([]byte, e.fatBlocks*blockSize)
-	put := func(cluster, next int64) { le.PutUint16(b[2*cluster:], u16(next)) }
-	put(0, 0xFFF8) // the media byte
-	put(1, fatEnd) // clean
-	put(espFirst, fatEnd)
-	put(espFirst+1, fatEnd)
-	last := espFirst + e.used - 1
-	for c := int64(espUKI); c < last; c++ {
-		put(c, c+1)
+	entries := slices.Repeat([]uint32{fatBad}, int(fatFirst+e.clusters))
+	entries[0], entries[1] = fatMedia, fatEnd // the media byte; clean
+	for c := range e.directories() {
+		entries[fatFirst+c] = fatEnd
 	}
-	put(last, fatEnd)
-	for c := last + 1; c < espFirst+e.clusters; c++ {
-		put(c, fatBad)
+	var last *uint32
+	for i := 0; i < len(e.chain); i += 2 {
+		for c := e.chain[i]; c < e.chain[i]+e.chain[i+1]; c++ {
+			if last != nil {
+				*last = u32(c)
+			}
+			last = &entries[c]
+		}
+	}
+	*last = fatEnd
+	b := make([]byte, e.fatBlocks*blockSize)
+	for i, next := range entries {
+		if e.fat32 {
+			le.PutUint32(b[4*i:], next)
+		} else {
+			le.PutUint16(b[2*i:], uint16(next))
+		}
 	}
 	return b
 }
@@ -168,13 +262,14 @@ func dosDate(t time.Time) dosTime {
 }
 
 func (d dosTime) entry(b []byte, name string, attr byte, cluster, size int64) {
-	copy(b, name)                      // DIR_Name
-	b[11] = attr                       // DIR_Attr
-	le.PutUint16(b[14:], d.time)       // DIR_CrtTime
-	le.PutUint16(b[16:], d.date)       // DIR_CrtDate
-	le.PutUint16(b[18:], d.date)       // DIR_LstAccDate
-	le.PutUint16(b[22:], d.time)       // DIR_WrtTime
-	le.PutUint16(b[24:], d.date)       // DIR_WrtDate
-	le.PutUint16(b[26:], u16(cluster)) // DIR_FstClusLO
-	le.PutUint32(b[28:], u32(size))    // DIR_FileSize
+	copy(b, name)                          // DIR_Name
+	b[11] = attr                           // DIR_Attr
+	le.PutUint16(b[14:], d.time)           // DIR_CrtTime
+	le.PutUint16(b[16:], d.date)           // DIR_CrtDate
+	le.PutUint16(b[18:], d.date)           // DIR_LstAccDate
+	le.PutUint16(b[20:], u16(cluster>>16)) // DIR_FstClusHI
+	le.PutUint16(b[22:], d.time)           // DIR_WrtTime
+	le.PutUint16(b[24:], d.date)           // DIR_WrtDate
+	le.PutUint16(b[26:], uint16(cluster))  // DIR_FstClusLO
+	le.PutUint32(b[28:], u32(size))        // DIR_FileSize
 }

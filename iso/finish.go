@@ -28,7 +28,7 @@ func (w *Writer) Finish(seed [32]byte) (*Result, error) {
 	w.volume.size = roundUp(w.end, sectorSize)
 	if w.boot != nil {
 		// Whole pages, so that the sectors of large disks hold it, and the backup GPT ends it.
-		w.volume.size = roundUp(w.end+gptSize, espAlign)
+		w.volume.size = roundUp(max(w.end, w.boot.end())+gptSize, espAlign)
 	}
 	if err := w.write(w.chunks(seed)); err != nil {
 		return nil, fmt.Errorf("iso: %w", err)
@@ -43,7 +43,9 @@ func (w *Writer) chunks(seed [32]byte) []chunk {
 		chunks = append(chunks, h.chunks()...)
 	}
 	for _, c := range w.files {
-		chunks = append(chunks, chunk{pos: c.pos, size: c.size})
+		if c.holder == nil {
+			chunks = append(chunks, chunk{pos: c.pos, size: c.size})
+		}
 	}
 	if w.boot != nil {
 		chunks = append(chunks, w.boot.chunks(seed, w.volume)...)
@@ -86,33 +88,6 @@ func (h *hierarchy) chunks() []chunk {
 		all = append(all, data(d.pos, records), data(d.more, more))
 	}
 	return all
-}
-
-// chunks encodes what makes the volume boot.
-func (b *bootArea) chunks(seed [32]byte, v volume) []chunk {
-	first := int64(systemArea)
-	last := v.size - gptSize
-	var parts []partition
-	for _, p := range []partition{
-		{kind: typeBasicData, name: "ISO head", start: first, end: b.pos},
-		{kind: typeESP, name: "EFI system partition", start: b.pos, end: b.end()},
-		{kind: typeBasicData, name: "ISO data", start: b.end(), end: last},
-	} {
-		if p.start < p.end {
-			p.id = deriveGUID(seed, "partition "+p.name)
-			parts = append(parts, p)
-		}
-	}
-	primary, backup := encodeGPT(deriveGUID(seed, "disk"), v.size, parts)
-	return []chunk{
-		data(0, encodeMBR(b.stage2, deriveID(seed, "disk signature"), v.size)),
-		data(blockSize, primary),
-		data(b.catalog, bootCatalog(b.stage2, b.pos, b.esp.size())),
-		data(b.stage2, stage2(b.kernel, b.initrd, b.ukiPos+b.uki.cmdline)),
-		data(b.pos, b.esp.head(deriveID(seed, "FAT serial number"), v.modTime)),
-		data(b.ukiPos, b.uki.head),
-		data(last, backup),
-	}
 }
 
 // write writes the chunks, sorted by position, and zeros between them and up to the image's end.
@@ -158,7 +133,9 @@ func (w *Writer) result() *Result {
 	}
 	if b := w.boot; b != nil {
 		r.ESP = Extent{Offset: b.pos, Size: b.esp.size()}
-		r.EFI = Extent{b.efi.Path, b.efi.pos, b.efi.size}
+		for _, p := range b.efi.pieces {
+			r.EFI = append(r.EFI, Extent{b.efi.Path, p.pos, p.size})
+		}
 	}
 	return r
 }

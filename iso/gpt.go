@@ -14,6 +14,12 @@ const (
 	gptSize       = gptTable + blockSize // entries and header
 	gptHeader     = 92
 	gptFirstBlock = 2 + gptTable/blockSize // the first behind the primary table
+
+	mbrSignature = 440 // behind the boot code
+
+	// Nobody is to write to a partition, show it, or mount it unasked: bits 60, 62 and 63 as Windows
+	// has them for basic data (PARTITION_INFORMATION_GPT) and systemd's discoverable partitions too.
+	gptAttributes = 1<<60 | 1<<62 | 1<<63
 )
 
 // partition is an entry of the table, in bytes.
@@ -60,6 +66,7 @@ func (p partition) encode(b []byte) {
 	copy(b[16:], p.id[:])                               // UniquePartitionGUID
 	le.PutUint64(b[32:], uint64(p.start/blockSize))     // StartingLBA
 	le.PutUint64(b[40:], uint64(p.end/blockSize-1))     // EndingLBA
+	le.PutUint64(b[48:], gptAttributes)                 // Attributes
 	for i, unit := range utf16.Encode([]rune(p.name)) { // PartitionName
 		le.PutUint16(b[56+2*i:], unit)
 	}
@@ -67,11 +74,10 @@ func (p partition) encode(b []byte) {
 
 // encodeMBR encodes the master boot record: the boot code, the protective entry, and an active entry that
 // covers nothing, since some BIOSes boot no disk without one, and some no disk whose 0xEE entry it is.
-func encodeMBR(stage2 int64, signature uint32, size int64) []byte {
+func encodeMBR(code []byte, signature uint32, size int64) []byte {
 	b := make([]byte, blockSize)
-	copy(b, mbrCode)
-	le.PutUint64(b[mbrStage2:], uint64(stage2/blockSize))
-	le.PutUint32(b[440:], signature)                                      // UniqueMBRDiskSignature
+	copy(b[:mbrSignature], code)
+	le.PutUint32(b[mbrSignature:], signature)                             // UniqueMBRDiskSignature
 	copy(b[446:], []byte{0, 0x00, 0x02, 0x00, 0xEE, 0xFF, 0xFF, 0xFF})    // BootIndicator, StartingCHS, OSType, EndingCHS
 	le.PutUint32(b[454:], 1)                                              // StartingLBA
 	le.PutUint32(b[458:], u32(min(size/blockSize-1, 0xFFFFFFFF)))         // SizeInLBA

@@ -5,28 +5,8 @@ import (
 	"math"
 )
 
-// maxImage is what 32-bit block numbers reach; maxFile keeps sums of sizes far from overflow.
-const (
-	maxImage = math.MaxUint32 * sectorSize
-	espAlign = 4096 // of the file in it: pages of flash, sectors of large disks
-	bootEFI  = "EFI/BOOT/BOOTX64.EFI"
-)
-
-// bootArea is where the parts of a bootable image lie.
-type bootArea struct {
-	catalog int64
-	stage2  int64
-	pos     int64 // of the EFI system partition
-	esp     esp
-	uki     uki
-	ukiPos  int64
-	kernel  *content
-	initrd  *content // may be nil
-	efi     *content // the unified kernel image as a file
-}
-
-// end is the first byte behind the EFI system partition.
-func (b *bootArea) end() int64 { return b.pos + b.esp.size() }
+// maxImage is what 32-bit block numbers reach.
+const maxImage = math.MaxUint32 * sectorSize
 
 // collect checks the files and puts them into the tree.
 func (w *Writer) collect(files []File, boot *Boot) error {
@@ -36,9 +16,6 @@ func (w *Writer) collect(files []File, boot *Boot) error {
 		if err := checkFile(f); err != nil {
 			return err
 		}
-		if f.Size > maxImage {
-			return fmt.Errorf("iso: %s: %d bytes, an image holds %d", f.Path, f.Size, int64(maxImage))
-		}
 		c := &content{File: f, size: f.Size}
 		if err := w.root.add(c); err != nil {
 			return err
@@ -46,68 +23,58 @@ func (w *Writer) collect(files []File, boot *Boot) error {
 		w.files = append(w.files, c)
 		w.byPath[f.Path] = c
 	}
-	if boot != nil {
-		if err := w.collectBoot(boot); err != nil {
-			return err
-		}
-	}
 	for _, c := range w.files {
-		if !c.placed {
-			w.unplaced = append(w.unplaced, c)
-		}
-	}
-	return nil
-}
-
-// collectBoot finds the files that boot, and adds the unified kernel image as a file that lies over them.
-func (w *Writer) collectBoot(b *Boot) (err error) {
-	if err := checkCmdline(b.Cmdline); err != nil {
-		return err
-	}
-	w.boot = &bootArea{}
-	if w.boot.kernel, err = w.bootFile("kernel", b.Kernel); err != nil {
-		return err
-	}
-	if b.Initrd != "" {
-		if w.boot.initrd, err = w.bootFile("initrd", b.Initrd); err != nil {
+		if err := w.collectWithin(c); err != nil {
 			return err
 		}
 	}
-	if b.Initrd == b.Kernel {
-		return fmt.Errorf("iso: %s: is kernel and initrd", b.Kernel)
+	if boot == nil {
+		w.unplaced = unplaced(w.files, nil)
+		return nil
 	}
-	if err := w.boot.build(b); err != nil {
+	var err error
+	if w.boot, err = w.newBootArea(boot); err != nil {
 		return err
 	}
+	w.unplaced = unplaced(w.files, w.boot.holder)
 	if err := w.root.add(w.boot.efi); err != nil {
 		return fmt.Errorf("%w; a bootable image makes %s itself", err, bootEFI)
 	}
 	return nil
 }
 
-// build makes the unified kernel image and the EFI system partition that holds it.
-func (b *bootArea) build(o *Boot) (err error) {
-	if b.uki, err = newUKI(o, b.kernel, b.initrd); err != nil {
-		return err
+// collectWithin finds the file that c lies within, if it does.
+func (w *Writer) collectWithin(c *content) error {
+	if c.Within == "" {
+		return nil
 	}
-	b.efi = &content{File: File{Path: bootEFI}, size: b.uki.size, placed: true, mapped: true}
-	b.esp, err = newESP(b.uki.size)
-	return err
+	holder := w.byPath[c.Within]
+	switch {
+	case holder == nil:
+		return fmt.Errorf("iso: %s: lies within %q, which is none of the image's files", c.Path, c.Within)
+	case holder.Within != "":
+		return fmt.Errorf("iso: %s: lies within %s, which lies within another file itself", c.Path, c.Within)
+	case c.Offset > holder.Size-c.Size:
+		return fmt.Errorf("iso: %s: ends beyond %s, within which it lies", c.Path, c.Within)
+	}
+	c.holder = holder
+	holder.inside = append(holder.inside, c)
+	return nil
 }
 
-func (w *Writer) bootFile(what, path string) (*content, error) {
-	c := w.byPath[path]
-	switch {
-	case c == nil:
-		return nil, fmt.Errorf("iso: %s %q: is none of the image's files", what, path)
-	case c.Grow:
-		return nil, fmt.Errorf("iso: %s %s: its size must be known", what, path)
-	case c.size == 0:
-		return nil, fmt.Errorf("iso: %s %s: is empty", what, path)
-	case c.size > maxUKI:
-		return nil, fmt.Errorf("iso: %s %s: %d bytes, the EFI system partition holds %d", what, path, c.size, int64(maxUKI))
+// unplaced are the files that lie behind what boots, in their order; the one that holds what boots is
+// the first.
+func unplaced(files []*content, holder *content) []*content {
+	var list []*content
+	if holder != nil {
+		list = append(list, holder)
 	}
-	return c, nil
+	for _, c := range files {
+		if !c.placed && c.holder == nil && c != holder {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 // layOut gives everything a position that has one before the files' final sizes are known.
@@ -142,32 +109,22 @@ func (w *Writer) layOut(joliet bool) error {
 	return w.checkSpace()
 }
 
-// place puts stage 2 at pos and the EFI system partition behind it, so that the unified kernel image
-// in it is aligned as the most demanding of its parts. It returns the partition's end.
-func (b *bootArea) place(pos int64) int64 {
-	b.stage2 = pos
-	align := max(espAlign, b.kernel.Align)
-	if b.initrd != nil {
-		align = max(align, b.initrd.Align)
-	}
-	b.ukiPos = roundUp(pos+stage2Size+b.esp.headSize(), align)
-	b.pos = b.ukiPos - b.esp.headSize()
-	b.efi.pos = b.ukiPos
-	b.kernel.pos += b.ukiPos
-	if b.initrd != nil {
-		b.initrd.pos += b.ukiPos
-	}
-	return b.end()
-}
-
 // checkSpace refuses an image that its block numbers cannot reach, if every Grow file takes its bound.
 func (w *Writer) checkSpace() error {
 	end := w.end
 	for _, c := range w.unplaced {
-		end = roundUp(end, max(c.Align, sectorSize)) + c.size
+		end = c.start(end) + c.size
 		if end > maxImage-gptSize-espAlign {
 			return fmt.Errorf("iso: %s: does not fit: an image holds %d bytes", c.Path, int64(maxImage))
 		}
 	}
 	return nil
+}
+
+// start is where a file begins that is placed behind end, if it has no place yet.
+func (c *content) start(end int64) int64 {
+	if c.placed {
+		return c.pos
+	}
+	return roundUp(end, max(c.Align, sectorSize))
 }

@@ -126,6 +126,15 @@ func checkFile(f File) error {
 	if f.Size < 0 {
 		return fmt.Errorf("iso: %s: size is negative", f.Path)
 	}
+	if f.Size > maxImage {
+		return fmt.Errorf("iso: %s: %d bytes, an image holds %d", f.Path, f.Size, int64(maxImage))
+	}
+	if f.Within == "" && f.Offset != 0 || f.Within != "" && (f.Grow || f.Align != 0) {
+		return fmt.Errorf("iso: %s: Offset goes with Within, Grow and Align do not", f.Path)
+	}
+	if f.Offset < 0 || f.Offset%sectorSize != 0 {
+		return fmt.Errorf("iso: %s: lies at %d of %s, no multiple of %d", f.Path, f.Offset, f.Within, sectorSize)
+	}
 	if a := f.Align; a != 0 && (a < sectorSize || a > maxAlign || a&(a-1) != 0) {
 		return fmt.Errorf("iso: %s: alignment %d is no power of two from %d to %d", f.Path, a, sectorSize, maxAlign)
 	}

@@ -64,15 +64,31 @@ func (h *hierarchy) directory(d *directory) (records, more []byte) {
 
 // addFile adds a file's records, one an extent.
 func addFile(b *sectors, r record, f *content) {
-	left := f.size
-	r.pos, r.size, r.flags = f.pos, maxExtent, flagMultiExtent
-	for left > maxExtent {
+	extents := f.extents()
+	for i, e := range extents {
+		r.pos, r.size, r.flags = e.pos, e.size, flagMultiExtent
+		if i == len(extents)-1 {
+			r.flags = 0
+		}
 		b.add(r.encode())
-		r.pos += maxExtent
-		left -= maxExtent
 	}
-	r.size, r.flags = left, 0
-	b.add(r.encode())
+}
+
+// extents are where a file lies, in parts that a record holds.
+func (c *content) extents() []piece {
+	pieces := c.pieces
+	if pieces == nil {
+		pieces = []piece{{c.pos, c.size}}
+	}
+	var extents []piece
+	for _, p := range pieces {
+		for ; p.size > maxExtent; p.size -= maxExtent {
+			extents = append(extents, piece{p.pos, maxExtent})
+			p.pos += maxExtent
+		}
+		extents = append(extents, p)
+	}
+	return extents
 }
 
 // sectors are bytes of which no added part crosses a sector's end (ECMA-119 6.8.1.1).

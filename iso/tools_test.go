@@ -115,7 +115,7 @@ func TestPlain(t *testing.T) {
 				t.Errorf("%s in:\n%s", not, out)
 			}
 		}
-		if r.ESP != (Extent{}) || r.EFI != (Extent{}) {
+		if r.ESP != (Extent{}) || r.EFI != nil {
 			t.Errorf("result has an EFI system partition: %v", r)
 		}
 	}
@@ -171,17 +171,21 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
-// cut copies a part of a file to another.
-func cut(t *testing.T, path string, e Extent) string {
+// cut copies parts of a file to another.
+func cut(t *testing.T, path string, parts ...Extent) string {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.NewSectionReader(f, e.Offset, e.Size))
-	if err != nil {
-		t.Fatal(err)
+	var b []byte
+	for _, e := range parts {
+		part, err := io.ReadAll(io.NewSectionReader(f, e.Offset, e.Size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, part...)
 	}
 	to := filepath.Join(t.TempDir(), "part")
 	if err := os.WriteFile(to, b, 0o600); err != nil {
@@ -207,7 +211,7 @@ func TestESP(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := os.ReadFile(cut(t, path, r.EFI))
+			want, err := os.ReadFile(cut(t, path, r.EFI...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,7 +251,7 @@ func TestUKI(t *testing.T) {
 				opts.Files[i].Align = tt.align
 			}
 			path, r := makeImage(t, opts, c)
-			f, err := pe.Open(cut(t, path, r.EFI))
+			f, err := pe.Open(cut(t, path, r.EFI...))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,7 +22,25 @@ type content struct {
 	size    int64 // until a Grow file is written, its bound
 	placed  bool
 	written bool
-	mapped  bool // its bytes are other files': nobody writes it
+	holder  *content   // of Within; may be nil
+	inside  []*content // the files that lie within it
+	pieces  []piece    // of a file that is mapped over others, which nobody writes; else nil
+}
+
+// piece is a part of a file where it lies: in the image, in bytes.
+type piece struct{ pos, size int64 }
+
+// merged makes one of pieces that follow each other.
+func merged(pieces []piece) []piece {
+	all := pieces[:1:1]
+	for _, p := range pieces[1:] {
+		if last := &all[len(all)-1]; last.pos+last.size == p.pos {
+			last.size += p.size
+			continue
+		}
+		all = append(all, p)
+	}
+	return all
 }
 
 // add puts a file into the tree, with the directories above it.

@@ -20,11 +20,12 @@ const (
 	peOptionalOffset = 24  // from the signature
 )
 
-// uki is the layout of a unified kernel image.
+// uki is the head of a unified kernel image: all of it but kernel and initrd.
 type uki struct {
 	head    []byte // headers, the stub's sections, the command line; whole sectors
-	size    int64
-	cmdline int64 // position of the command line in it, NUL-terminated in its own sector
+	cmdline int64  // position of the command line in it, NUL-terminated in its own sector
+	base    peFile // the stub
+	memory  int64  // where the stub and the command line end in memory
 }
 
 // peFile is a PE file and where its parts are.
@@ -74,9 +75,8 @@ func (p peFile) ends() (file, memory int64) {
 	return file, memory
 }
 
-// newUKI lays out a unified kernel image. The positions that initrd and kernel get are relative to its
-// head.
-func newUKI(b *Boot, kernel, initrd *content) (uki, error) {
+// newUKI makes the head of a unified kernel image, with room for the sections that finish adds.
+func newUKI(b *Boot) (uki, error) {
 	stub := b.EFIStub
 	if stub == nil {
 		stub = uefiStub
@@ -94,26 +94,35 @@ func newUKI(b *Boot, kernel, initrd *content) (uki, error) {
 	u.cmdline = int64(len(u.head))
 	u.head = append(u.head, padded(append([]byte(b.Cmdline), 0), sectorSize)...)
 	p.image = u.head
-	add := appender{peFile: p, memory: memory}
+	sections := int64(1) // .linux
+	if b.Initrd != "" {
+		sections++
+	}
+	a := appender{peFile: p, memory: memory}
 	if b.Cmdline != "" { // firmware may refuse an empty section
-		add.section(".cmdline", u.cmdline, int64(len(b.Cmdline)))
+		a.section(".cmdline", u.cmdline, int64(len(b.Cmdline)))
 	}
-	u.size = int64(len(u.head))
-	if initrd != nil {
-		u.size = initrd.placeAfter(u.size)
-		add.section(".initrd", initrd.pos, initrd.size)
+	if a.table+(a.sections+sections)*peSectionSize > a.headers() {
+		a.err = errNoRoom
 	}
-	u.size = kernel.placeAfter(u.size)
-	add.section(".linux", kernel.pos, kernel.size)
-	return u, add.finish()
+	u.base, u.memory = a.peFile, a.memory
+	return u, a.err
 }
 
-// placeAfter places the content behind pos and returns the end of its last sector.
-func (c *content) placeAfter(pos int64) int64 {
-	c.pos = roundUp(pos, max(c.Align, sectorSize))
-	c.placed = true
-	return roundUp(c.pos+c.size, sectorSize)
+// finish adds the sections of kernel and initrd, which follow the head in the file, each from a
+// multiple of unit on.
+func (u *uki) finish(initrd, kernel *content, unit int64) {
+	a := appender{peFile: u.base, memory: u.memory}
+	pos := roundUp(int64(len(u.head)), unit)
+	if initrd != nil {
+		a.section(".initrd", pos, initrd.size)
+		pos += roundUp(initrd.size, unit)
+	}
+	a.section(".linux", pos, kernel.size)
+	a.finish()
 }
+
+var errNoRoom = errors.New("iso: EFI stub: its headers have no room for another section")
 
 // appender adds sections to a PE file's headers.
 type appender struct {
@@ -125,7 +134,7 @@ type appender struct {
 func (a *appender) section(name string, pos, size int64) {
 	at := a.table + a.sections*peSectionSize
 	if at+peSectionSize > a.headers() {
-		a.err = errors.New("iso: EFI stub: its headers have no room for another section")
+		a.err = errNoRoom
 		return
 	}
 	a.memory = roundUp(a.memory, peVirtualAlign)
@@ -141,9 +150,8 @@ func (a *appender) section(name string, pos, size int64) {
 	a.sections++
 }
 
-func (a *appender) finish() error {
+func (a *appender) finish() {
 	le.PutUint16(a.image[a.coff+2:], u16(a.sections))                             // NumberOfSections
 	le.PutUint32(a.image[a.optional+56:], u32(roundUp(a.memory, peVirtualAlign))) // SizeOfImage
 	le.PutUint32(a.image[a.optional+64:], 0)                                      // CheckSum: firmware does not ask
-	return a.err
 }

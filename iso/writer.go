@@ -39,8 +39,9 @@ type Result struct {
 	Size  int64    // bytes
 	Files []Extent // in Options' order
 
-	// Of a bootable image: the EFI system partition, and the one file in it.
-	ESP, EFI Extent
+	// Of a bootable image: the EFI system partition, and the pieces of the one file in it.
+	ESP Extent
+	EFI []Extent
 }
 
 // NewWriter checks the options and lays the image out on dst, which holds nothing else; it writes
@@ -68,9 +69,9 @@ func NewWriter(dst io.WriterAt, opts Options) (*Writer, error) {
 func (w *Writer) place() {
 	for len(w.unplaced) > 0 {
 		c := w.unplaced[0]
-		if !c.placed {
-			c.pos = roundUp(w.end, max(c.Align, sectorSize))
-			c.placed = true
+		c.pos, c.placed = c.start(w.end), true
+		for _, in := range c.inside {
+			in.pos, in.placed = c.pos+in.Offset, true
 		}
 		if c.Grow && !c.written {
 			return
@@ -109,6 +110,12 @@ func (w *Writer) Stream(path string, fn func(dst io.WriterAt) (size int64, err e
 		return w.err
 	}
 	c.size, c.written = size, true
+	for _, in := range c.inside {
+		if in.written = in.Offset+in.size <= size; !in.written {
+			w.err = fmt.Errorf("iso: %s: %w: ends before %s, which lies within it", path, ErrSize, in.Path)
+			return w.err
+		}
+	}
 	w.place()
 	return nil
 }
@@ -119,6 +126,8 @@ func (w *Writer) writable(path string) (*content, error) {
 	switch {
 	case c == nil:
 		return nil, fmt.Errorf("iso: %s: is none of the image's files", path)
+	case c.holder != nil:
+		return nil, fmt.Errorf("iso: %s: is written with %s, within which it lies", path, c.Within)
 	case c.written:
 		return nil, fmt.Errorf("iso: %s: is written already", path)
 	case !c.placed:

@@ -243,7 +243,8 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("a file that is not written yet lies at %v", got)
 	}
 	r := write(t, w, c)
-	end := r.ESP.Offset + r.ESP.Size
+	kernel := w.Extent("boot/kernel")
+	end := kernel.Offset + kernel.Size
 	for i, f := range r.Files {
 		want := c[f.Path]
 		if f.Path != opts.Files[i].Path || f.Size != int64(len(want)) {
@@ -259,7 +260,7 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s: lies at %d", f.Path, f.Offset)
 		}
 		inESP := strings.HasPrefix(f.Path, "boot/")
-		if inESP != (f.Offset < r.ESP.Offset+r.ESP.Size) {
+		if inESP && f.Offset+f.Size > r.ESP.Offset+r.ESP.Size || inESP != (f.Offset <= kernel.Offset) {
 			t.Errorf("%s: lies at %d, the EFI system partition at %v", f.Path, f.Offset, r.ESP)
 		}
 		if !inESP {
