@@ -36,6 +36,8 @@ type Boot struct {
 	Joliet        bool
 	Loader        string   // LoaderStub, LoaderGRUB, or "" for the first
 	GRUBDirs      []string // host directories with i386-pc and x86_64-efi in them; default: the closure's, or /usr/lib/grub
+	FAT32         bool     // the EFI system partition is FAT32 rather than FAT16
+	EFIStub       string   // host file to take for our own UEFI stub, or EFIStubSystemd
 }
 
 // Validate reports what is wrong with the options in themselves. It looks at no file.
@@ -76,10 +78,20 @@ func checkCmdline(line string) error {
 	return nil
 }
 
-// payload is a file that lies beside the squashfs in the ISO.
+// payload is a kernel or an initrd.
 type payload struct {
-	size int64
-	open func() (io.ReadCloser, error)
+	name   string // in the ISO
+	size   int64
+	host   string // the file that it is; "" for an initrd of our own
+	packed []byte // an initrd of our own
+	inside string // its path in the squashfs, where that has it too
+}
+
+func (p *payload) open() (io.ReadCloser, error) {
+	if p.host == "" {
+		return io.NopCloser(bytes.NewReader(p.packed)), nil
+	}
+	return os.Open(p.host)
 }
 
 // bootFiles is a Boot with everything found and checked.
@@ -88,8 +100,12 @@ type bootFiles struct {
 	initrd   payload
 	cmdline  string
 	volumeID string
+	efiStub  []byte // nil: iso's own
 	manifest ManifestBoot
 }
+
+// payloads are in the order in which they lie in the unified kernel image.
+func (b *bootFiles) payloads() []*payload { return []*payload{&b.initrd, &b.kernel} }
 
 // rootInits are what isopress-init looks for in a tree, as the kernel does.
 var rootInits = []string{"/sbin/init", "/etc/init", "/init", "/bin/sh"}
@@ -114,6 +130,9 @@ func (o *Options) prepareBoot(ctx context.Context) (*bootFiles, error) {
 		return nil, err
 	}
 	b.manifest.Cmdline = b.cmdline
+	if err := o.setStub(b); err != nil {
+		return nil, err
+	}
 	if err := o.checkISO(b); err != nil {
 		return nil, err
 	}
@@ -160,7 +179,7 @@ func (o *Options) setKernel(b *bootFiles, sys *system) error {
 	if err := iso.CheckKernel(f, size); err != nil {
 		return named(from, host, err)
 	}
-	b.kernel = filePayload(host, size)
+	b.kernel = payload{name: kernelFile, size: size, host: host}
 	return nil
 }
 
@@ -183,10 +202,6 @@ func openFile(from, host string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-func filePayload(host string, size int64) payload {
-	return payload{size, func() (io.ReadCloser, error) { return os.Open(host) }}
-}
-
 // setInitrd finds the initrd; one of ours is packed last, when all else is right.
 func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 	host, from := o.Boot.Initrd, "--initrd"
@@ -203,6 +218,7 @@ func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 	}
 	if host == "" || host == InitrdAuto {
 		b.manifest.Initrd = InitrdAuto
+		b.initrd.name = initrdFile
 		return nil
 	}
 	f, size, err := openFile(from, host)
@@ -214,7 +230,7 @@ func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 	if _, err := io.ReadFull(f, head[:]); err != nil || !looksPacked(head[:]) {
 		o.warn("%s: does not look like an initrd: neither a cpio archive nor compressed", host)
 	}
-	b.initrd = filePayload(host, size)
+	b.initrd = payload{name: initrdFile, size: size, host: host}
 	return nil
 }
 
@@ -255,9 +271,7 @@ func (o *Options) packInitrd(ctx context.Context, b *bootFiles, sys *system) err
 	if err := a.Write(ctx, &packed, initrd.Options{ModTime: o.SourceDate}); err != nil {
 		return err
 	}
-	b.initrd = payload{int64(packed.Len()), func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(packed.Bytes())), nil
-	}}
+	b.initrd.size, b.initrd.packed = int64(packed.Len()), packed.Bytes()
 	b.manifest.KernelVersion, b.manifest.Modules = modules.Version, modules.Added
 	return nil
 }

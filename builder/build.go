@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 
 	"github.com/isopress/isopress/iso"
@@ -41,7 +42,10 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 		if err != nil {
 			return err
 		}
-		plan, err := o.plan(ctx, tree, boot.kernel.size+boot.initrd.size)
+		if err := o.findInPlace(ctx, tree, boot); err != nil {
+			return err
+		}
+		plan, err := o.plan(ctx, tree, boot.rawOptions(o.squashfsOptions(), o.Boot.FAT32), boot.beside())
 		if err != nil {
 			return err
 		}
@@ -64,17 +68,27 @@ type isoBuild struct {
 func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
 	b.manifest.Boot = &b.boot.manifest
 	b.manifest.Options.VolumeID = b.boot.volumeID
-	b.manifest.Options.Joliet = b.Boot.Joliet
+	b.manifest.Options.Joliet, b.manifest.Options.FAT32 = b.Boot.Joliet, b.Boot.FAT32
 	if b.iso, err = b.newWriter(); err != nil {
 		return 0, err
 	}
-	if err := b.payload(ctx, kernelFile, b.boot.kernel); err != nil {
-		return 0, err
+	for _, p := range b.boot.payloads() {
+		if p.inside == "" {
+			err = errors.Join(err, b.payload(ctx, p))
+		}
 	}
-	if err := b.payload(ctx, initrdFile, b.boot.initrd); err != nil {
+	if err != nil {
 		return 0, err
 	}
 	if err := b.squashfs(ctx); err != nil {
+		return 0, err
+	}
+	for _, p := range b.boot.payloads() {
+		if p.inside != "" {
+			err = errors.Join(err, b.inPlace(p.file(b.squashfsFile(), b.plan)))
+		}
+	}
+	if err != nil {
 		return 0, err
 	}
 	text, err := b.manifest.encode()
@@ -104,47 +118,53 @@ func (b *isoBuild) newWriter() (*iso.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return iso.NewWriter(b.out, b.isoOptions(b.boot, b.plan.MaxSize(), int64(len(text))+maxManifest))
+	return iso.NewWriter(b.out, b.isoOptions(b.boot, b.plan, int64(len(text))+maxManifest))
 }
 
-// isoOptions lay the ISO out; the last two sizes are bounds.
-func (o *Options) isoOptions(b *bootFiles, squashfs, manifest int64) iso.Options {
-	return iso.Options{
+// isoOptions lay the ISO out, with a bound on the manifest's size. Without a plan
+// kernel and initrd lie beside a squashfs of no size.
+func (o *Options) isoOptions(b *bootFiles, plan *squashfs.Plan, manifest int64) iso.Options {
+	opts := iso.Options{
 		VolumeID: b.volumeID,
 		ModTime:  o.SourceDate,
 		Joliet:   o.Boot.Joliet,
-		Files: []iso.File{
-			{Path: kernelFile, Size: b.kernel.size},
-			{Path: initrdFile, Size: b.initrd.size},
-			{Path: o.squashfsFile(), Size: squashfs, Grow: true},
-			{Path: ManifestFile, Size: manifest, Grow: true},
-		},
-		Boot: &iso.Boot{Kernel: kernelFile, Initrd: initrdFile, Cmdline: b.cmdline},
+		Boot:     &iso.Boot{Kernel: kernelFile, Initrd: initrdFile, Cmdline: b.cmdline, EFIStub: b.efiStub, FAT32: o.Boot.FAT32},
 	}
+	for _, p := range b.payloads() {
+		opts.Files = append(opts.Files, p.file(o.squashfsFile(), plan))
+	}
+	size := int64(0)
+	if plan != nil {
+		size = plan.MaxSize()
+	}
+	opts.Files = append(opts.Files,
+		iso.File{Path: o.squashfsFile(), Size: size, Grow: true},
+		iso.File{Path: ManifestFile, Size: manifest, Grow: true})
+	return opts
 }
 
 // checkISO finds what is wrong with the options before hours go into their image.
 func (o *Options) checkISO(b *bootFiles) error {
 	early := *b
 	early.initrd.size = max(b.initrd.size, 1) // ours is not packed yet
-	if _, err := iso.NewWriter(nil, o.isoOptions(&early, 0, 0)); err != nil {
+	if _, err := iso.NewWriter(nil, o.isoOptions(&early, nil, 0)); err != nil {
 		return OptionError{err}
 	}
 	return nil
 }
 
 // payload copies a file into the ISO.
-func (b *isoBuild) payload(ctx context.Context, name string, p payload) error {
+func (b *isoBuild) payload(ctx context.Context, p *payload) error {
 	r, err := p.open()
 	if err != nil {
 		return err
 	}
 	defer r.Close() // read only: nothing is lost with its error
 	h := sha256.New()
-	if err := b.iso.WriteFile(name, io.TeeReader(r, h)); err != nil {
+	if err := b.iso.WriteFile(p.name, io.TeeReader(r, h)); err != nil {
 		return err
 	}
-	b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: name, Size: p.size, SHA256: hex.EncodeToString(h.Sum(nil))})
+	b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: p.name, Size: p.size, SHA256: hex.EncodeToString(h.Sum(nil))})
 	return ctx.Err()
 }
 

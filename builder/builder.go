@@ -218,7 +218,7 @@ func Squashfs(ctx context.Context, o Options) (*Result, error) {
 		if err != nil {
 			return err
 		}
-		plan, err := o.plan(ctx, tree, 0)
+		plan, err := o.plan(ctx, tree, o.squashfsOptions(), 0)
 		if err != nil {
 			return err
 		}
@@ -236,11 +236,11 @@ func Squashfs(ctx context.Context, o Options) (*Result, error) {
 }
 
 // plan reads the tree; extra is what the output holds beside its squashfs.
-func (o *Options) plan(ctx context.Context, tree fs.FS, extra int64) (*squashfs.Plan, error) {
+func (o *Options) plan(ctx context.Context, tree fs.FS, opts squashfs.Options, extra int64) (*squashfs.Plan, error) {
 	if spec, err := codec.Parse(o.Compression.String()); err == nil {
 		warnEngine(spec, o.Warn)
 	}
-	plan, err := squashfs.Prepare(ctx, tree, o.squashfsOptions())
+	plan, err := squashfs.Prepare(ctx, tree, opts)
 	if err != nil {
 		return nil, o.hint(err)
 	}
@@ -273,9 +273,13 @@ func (o *Options) entry(ctx context.Context, out *output, name string, off int64
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return ManifestEntry{}, fmt.Errorf("%s: reading it back: %w", o.Output, patherror.Bare(err))
+		return ManifestEntry{}, o.readBack(err)
 	}
 	return ManifestEntry{Path: name, Size: info.Size, SHA256: hex.EncodeToString(h.Sum(nil)), Squashfs: info}, nil
+}
+
+func (o *Options) readBack(err error) error {
+	return fmt.Errorf("%s: reading it back: %w", o.Output, patherror.Bare(err))
 }
 
 // checkedReader ends with its context and tells how far it is.

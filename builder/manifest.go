@@ -33,6 +33,7 @@ type ManifestOptions struct {
 	Exclude         []string `json:"exclude,omitempty"`
 	VolumeID        string   `json:"volume_id,omitempty"`
 	Joliet          bool     `json:"joliet,omitempty"`
+	FAT32           bool     `json:"fat32,omitempty"`
 }
 
 // ManifestBoot is how the image boots.
@@ -43,6 +44,7 @@ type ManifestBoot struct {
 	KernelVersion string   `json:"kernel_version,omitempty"`
 	Modules       []string `json:"modules,omitempty"` // in the initrd, in load order
 	Cmdline       string   `json:"cmdline"`
+	EFIStub       string   `json:"efi_stub,omitempty"` // SHA-256 of one that is not ours
 }
 
 // ManifestPath is a store path.
@@ -57,6 +59,8 @@ type ManifestEntry struct {
 	Path     string           `json:"path"`
 	Size     int64            `json:"size"`
 	SHA256   string           `json:"sha256,omitempty"`
+	Within   string           `json:"within,omitempty"` // the file whose bytes from Offset on are this one's
+	Offset   int64            `json:"offset,omitempty"`
 	Squashfs *squashfs.Result `json:"squashfs,omitempty"`
 }
 

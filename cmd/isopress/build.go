@@ -39,6 +39,8 @@ type bootFlags struct {
 	cmdline    []string
 	volumeID   string
 	joliet     bool
+	fat32      bool
+	efiStub    string
 	loader     string
 	grubDirs   []string
 }
@@ -53,6 +55,8 @@ func (f *flags) addBoot() {
 	f.set.StringArrayVar(&b.cmdline, "cmdline", nil, "kernel `PARAMETERS`, appended to the system's"+repeatable)
 	f.set.StringVar(&b.volumeID, "volume-id", "", "volume `ID` (default: root=LABEL= of the command line, or ISOPRESS)")
 	f.set.BoolVar(&b.joliet, "joliet", false, "add a Joliet tree, for Windows")
+	f.set.StringVar(&b.efiStub, "efi-stub", "", "UEFI stub `FILE` in place of isopress's own, or systemd for systemd's (of the closure, else of this machine)")
+	f.set.BoolVar(&b.fat32, "fat32", false, "make the EFI system partition FAT32, for firmware that does not read FAT16")
 	f.set.StringVar(&b.loader, "boot-loader", builder.LoaderStub, "`LOADER`: stub starts the system, grub shows a menu first")
 	f.set.StringArrayVar(&b.grubDirs, "grub-dir", nil, "`DIR` of GRUB, with i386-pc or x86_64-efi in it (default: the closure's, or /usr/lib/grub)"+repeatable)
 }
@@ -82,7 +86,7 @@ func (f *flags) bootOptions() builder.Boot {
 	b := f.boot
 	return builder.Boot{
 		System: f.source.system, Kernel: b.kernel, KernelModules: b.modules, Initrd: b.initrd, Init: b.init,
-		Cmdline: strings.Join(b.cmdline, " "), VolumeID: b.volumeID, Joliet: b.joliet,
+		Cmdline: strings.Join(b.cmdline, " "), VolumeID: b.volumeID, Joliet: b.joliet, FAT32: b.fat32, EFIStub: b.efiStub,
 		Loader: b.loader, GRUBDirs: b.grubDirs,
 	}
 }
