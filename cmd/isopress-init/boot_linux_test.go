@@ -14,7 +14,8 @@ import (
 	"github.com/isopress/isopress/squashfs"
 )
 
-// TestCopyToRAM boots the test closure with copytoram. Its init says what /iso is.
+// TestCopyToRAM boots the test closure with copytoram. Its init unplugs the medium, drops what
+// is cached, and compares the store's files with their digests; it says what /iso is.
 func TestCopyToRAM(t *testing.T) {
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	c := testenv.Closure(t)
@@ -29,7 +30,7 @@ func TestCopyToRAM(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "demo.iso")
 	if _, err := builder.Build(t.Context(), builder.Options{
 		Source:      builder.Source{Closure: closure},
-		Boot:        builder.Boot{System: c.System, InitBinary: buildInit(t), Cmdline: "copytoram"},
+		Boot:        builder.Boot{System: c.System, InitBinary: buildInit(t), Cmdline: "copytoram demo.unplug"},
 		Output:      image,
 		Compression: fast,
 	}); err != nil {

@@ -6,9 +6,11 @@ ln -s "$kernel/bzImage" "$out/kernel"
 ln -s "$modules" "$out/kernel-modules"
 ln -s "$musl" "$out/sw"
 printf 'console=tty0 console=ttyS0 loglevel=4 root=LABEL=ISOPRESS' > "$out/kernel-params"
+find "$busybox" "$kernel" "$modules" "$musl" -type f -print0 | sort -z | xargs -0 sha256sum > "$out/sha256sums"
 cat > "$out/init" <<X
 #!$busybox/bin/busybox sh
-# PID 1: read every file of the store, say so, then power off, or run a shell (demo.shell).
+# PID 1: compare the store's files with their SHA-256, read all others, say so, then power off, or run
+# a shell (demo.shell). With demo.unplug, the medium goes away first (any CD, USB stick, SATA or IDE disk).
 B=$busybox/bin/busybox
 \$B mkdir -p /bin /proc /sys /dev /run /tmp /root /etc
 \$B --install -s /bin
@@ -19,11 +21,16 @@ export PATH=/bin HOME=/root
 exec </dev/console >/dev/console 2>&1
 
 dev=\$(awk '\$2 == "/iso" {d = \$1} END {print d ? d : "?"}' /proc/mounts)
-if find /nix/store -type f -exec cat {} + 2>/run/errors >/dev/null && [ ! -s /run/errors ]; then
+if grep -qw demo.unplug /proc/cmdline; then
+  for d in /sys/block/s[rd]*/device/delete; do echo 1 > \$d; done
+  echo 3 > /proc/sys/vm/drop_caches
+fi
+if sha256sum -c $out/sha256sums > /run/sums 2>&1 &&
+    find /nix/store -type f -exec cat {} + 2>/run/errors >/dev/null && [ ! -s /run/errors ]; then
   n=\$(ls /nix/store | grep -vc '^nix-path-registration\$')
   echo "ISOPRESS-DEMO: \$n store paths mounted from \$dev, hello from \$(uname -r)"
 else
-  head -n 5 /run/errors
+  cat /run/sums /run/errors 2>/dev/null | grep -v ': OK\$' | head -n 5
   echo "ISOPRESS-DEMO: FAILED to read the store on \$dev"
 fi
 if grep -qw demo.shell /proc/cmdline; then setsid -c sh -l; fi
