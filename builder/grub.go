@@ -20,6 +20,8 @@ func (b *Boot) checkLoader() error {
 	switch {
 	case b.Loader != "" && b.Loader != LoaderStub && b.Loader != LoaderGRUB:
 		return OptionError{fmt.Errorf("boot loader %q: must be %s or %s", b.Loader, LoaderStub, LoaderGRUB)}
+	case b.EFIStub != "" && b.Loader == LoaderGRUB:
+		return OptionError{errors.New("a UEFI stub and GRUB: one of them boots")}
 	case len(b.GRUBDirs) > 0 && b.Loader != LoaderGRUB:
 		return OptionError{errors.New("a directory of GRUB's is for --boot-loader grub")}
 	}
@@ -74,11 +76,9 @@ func (s *specialisation) title(volumeID string) string {
 }
 
 // prepareGRUB has GRUB's images made, which find the medium with the volume ID,
-// and writes the menu. The first entry is started when nobody chooses, and has
-// variants in the menu. findISO says that the initrds know findiso=, as NixOS's
-// does: then another GRUB can start the image as a file on its disk.
-func (o *Options) prepareGRUB(ctx context.Context, volumeID string, entries []bootEntry, findISO bool) (*grubBoot, error) {
-	menu, err := grubMenu(entries, findISO)
+// and writes the menu.
+func (o *Options) prepareGRUB(ctx context.Context, volumeID string, m grubMenu) (*grubBoot, error) {
+	menu, err := m.text()
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (o *Options) prepareGRUB(ctx context.Context, volumeID string, entries []bo
 		return nil, err
 	}
 	g := &grubBoot{files: []grubFile{{grubMenuFile, menu}}}
-	if findISO {
+	if !m.ours {
 		g.files = append(g.files, grubFile{grubLoopbackFile, []byte("source /" + grubMenuFile + "\n")})
 	}
 	if g.images.MBR, err = readGRUBFile(bios.file(grubHybridMBR)); err != nil {

@@ -16,14 +16,17 @@ const maxGRUBCmdline = 2047
 //
 // GRUB writes them to the kernel by rules of its own (grub-core/lib/cmdline.c):
 // one with a space in it in double quotes, and a backslash before each quote and
-// backslash but that of \x20 and the like. So the quotes are left out here,
-// which leaves the kernel's own reading of the words as it was, and what
-// GRUB would change is an error.
-func grubArgs(kernel, line string) ([]string, error) {
+// backslash. So the quotes are left out here, which leaves the kernel's own
+// reading of the words as it was, and what GRUB would change is an error. (Some
+// distributions' GRUB lets \x20 and the like through.)
+func (m *grubMenu) grubArgs(kernel, line string) ([]string, error) {
 	var args []string
 	length := len("BOOT_IMAGE=") + len(kernel)
 	for _, word := range kcmdline.Words(line) {
 		arg := unquoted(word)
+		if m.ours {
+			arg = plainLabel(arg)
+		}
 		if err := checkGRUBArg(arg); err != nil {
 			return nil, fmt.Errorf("kernel parameter %s: %w", word, err)
 		}
@@ -39,22 +42,26 @@ func grubArgs(kernel, line string) ([]string, error) {
 	return args, nil
 }
 
+// plainLabel is a parameter for isopress-init, which reads a volume ID in root= with
+// and without escapes.
+func plainLabel(arg string) string {
+	root, ok := strings.CutPrefix(arg, "root=")
+	if id, label := kcmdline.Label(root); ok && label {
+		return "root=LABEL=" + id
+	}
+	return arg
+}
+
 func checkGRUBArg(arg string) error {
-	for i, c := range []byte(arg) {
+	for _, c := range []byte(arg) {
 		switch {
 		case c < ' ' || c > '~':
 			return fmt.Errorf("%q is no printable ASCII", c)
-		case c == '"' || c == '\'' || c == '\\' && !hexEscape(arg[i:]):
-			return fmt.Errorf("holds %q, which GRUB passes to the kernel with a backslash before it", c)
+		case c == '"' || c == '\'' || c == '\\':
+			return fmt.Errorf("holds %q, which GRUB passes to the kernel with a backslash before it; the stub passes it as it is", c)
 		}
 	}
 	return nil
-}
-
-// hexEscape reports whether s begins with \x and two hexadecimal digits.
-func hexEscape(s string) bool {
-	const digits = "0123456789abcdefABCDEF"
-	return len(s) >= 4 && s[1] == 'x' && strings.IndexByte(digits, s[2]) >= 0 && strings.IndexByte(digits, s[3]) >= 0
 }
 
 // addParams adds parameters to a command line, ahead of what is init's own.

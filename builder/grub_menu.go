@@ -49,7 +49,8 @@ set timeout=5
 set gfxpayload=keep
 `
 
-// findISOHead: a GRUB that has the ISO as a file says so in iso_path
+// findISOHead is for initrds that know findiso=, as NixOS's do, and ours do not:
+// another GRUB that has the ISO as a file names it in iso_path
 // (https://www.supergrubdisk.org/wiki/Loopback.cfg).
 const findISOHead = `if [ -n "$iso_path" ]; then
 	set isoboot="findiso=$iso_path"
@@ -72,21 +73,25 @@ menuentry 'Power off' {
 
 // grubMenu is the menu as it lies in the ISO. Its paths are those of the device
 // that root names, which whoever reads it has set.
-func grubMenu(entries []bootEntry, findISO bool) ([]byte, error) {
+type grubMenu struct {
+	entries []bootEntry // the first one is started when nobody chooses, and has variants
+	ours    bool        // the initrds are our own
+}
+
+// text is the menu's file.
+func (m *grubMenu) text() ([]byte, error) {
 	var b strings.Builder
 	b.WriteString(grubMenuHead)
-	first := ""
-	if findISO {
+	if !m.ours {
 		b.WriteString(findISOHead)
-		first = "$isoboot "
 	}
-	for i, e := range entries {
+	for i, e := range m.entries {
 		variants := grubVariants
 		if i > 0 {
 			variants = variants[:1]
 		}
 		for _, v := range variants {
-			text, err := e.text(v.title, v.params, first)
+			text, err := m.entry(e, v.title, v.params)
 			if err != nil {
 				return nil, OptionError{fmt.Errorf("GRUB's menu: %s: %w", e.Title+v.title, err)}
 			}
@@ -97,16 +102,19 @@ func grubMenu(entries []bootEntry, findISO bool) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// text is the entry, with more in its title and its parameters.
-func (e bootEntry) text(title, params, first string) (string, error) {
+// entry is one entry's text, with more in its title and its parameters.
+func (m *grubMenu) entry(e bootEntry, title, params string) (string, error) {
 	if err := checkTitle(e.Title); err != nil {
 		return "", err
 	}
-	args, err := grubArgs("/"+e.Kernel, addParams(e.Cmdline, params))
+	args, err := m.grubArgs("/"+e.Kernel, addParams(e.Cmdline, params))
 	if err != nil {
 		return "", err
 	}
-	text := fmt.Sprintf("\nmenuentry %s {\n\tlinux %s %s%s\n", grubQuote(e.Title+title), grubWord("/"+e.Kernel), first, strings.Join(args, " "))
+	if !m.ours {
+		args = append([]string{"$isoboot"}, args...)
+	}
+	text := fmt.Sprintf("\nmenuentry %s {\n\tlinux %s %s\n", grubQuote(e.Title+title), grubWord("/"+e.Kernel), strings.Join(args, " "))
 	if e.Initrd != "" {
 		text += fmt.Sprintf("\tinitrd %s\n", grubWord("/"+e.Initrd))
 	}

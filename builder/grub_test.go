@@ -20,12 +20,12 @@ import (
 const nasty = `a $HOME ${x} "b" 'c' \d {e} ;f |g &h <i> #j *k ?l [m] ~n (o) !p` + "`q`"
 
 var grubEntries = []bootEntry{
-	{"NixOS 26.05 (Linux 6.18)", "boot/kernel", "boot/initrd", `init=/nix/store/x/init root=LABEL=A\x20B quiet dyndbg="file drivers/usb/* +p" a;b=$c{#|&<> -- single`},
+	{"NixOS 26.05 (Linux 6.18)", "boot/kernel", "boot/initrd", `init=/nix/store/x/init "root=LABEL=A B" quiet dyndbg="file drivers/usb/* +p" a;b=$c{#|&<> -- single`},
 	{"It's a variant", "boot/specialisation/it_s/kernel", "", "init=/nix/store/y/init"},
 }
 
 func TestGRUBMenu(t *testing.T) {
-	menu, err := grubMenu(grubEntries, true)
+	menu, err := (&grubMenu{entries: grubEntries}).text()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestGRUBMenu(t *testing.T) {
 	if !bytes.Equal(menu, want) {
 		t.Errorf("the menu is not as in %s:\n%s", golden, menu)
 	}
-	if menu, err := grubMenu(grubEntries, false); err != nil || bytes.Contains(menu, []byte("iso")) {
+	if menu, err := (&grubMenu{entries: grubEntries, ours: true}).text(); err != nil || bytes.Contains(menu, []byte("iso")) {
 		t.Errorf("a menu without findiso=: %v\n%s", err, menu)
 	}
 }
@@ -46,7 +46,7 @@ func TestGRUBMenu(t *testing.T) {
 func TestGRUBScripts(t *testing.T) {
 	testenv.NeedTool(t, "grub-script-check")
 	entries := []bootEntry{{nasty, "boot/kernel", "boot/initrd", "x=$y;z={w}"}}
-	menu, err := grubMenu(append(entries, grubEntries...), true)
+	menu, err := (&grubMenu{entries: append(entries, grubEntries...)}).text()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,12 +68,11 @@ func TestGRUBMenuErrors(t *testing.T) {
 		"title":     {bootEntry{Title: "a\nb", Kernel: "k"}, "not printable"},
 		"quote":     {bootEntry{Title: "t", Kernel: "k", Cmdline: `a=b"c`}, "GRUB passes"},
 		"single":    {bootEntry{Title: "t", Kernel: "k", Cmdline: `a='b'`}, `kernel parameter a='b': holds '\''`},
-		"backslash": {bootEntry{Title: "t", Kernel: "k", Cmdline: `a=\xg0`}, "GRUB passes"},
-		"last":      {bootEntry{Title: "t", Kernel: "k", Cmdline: `a=\x0`}, "GRUB passes"},
+		"backslash": {bootEntry{Title: "t", Kernel: "k", Cmdline: `root=LABEL=A\x20B`}, "GRUB passes"},
 		"bytes":     {bootEntry{Title: "t", Kernel: "k", Cmdline: "a=é"}, "printable ASCII"},
 		"length":    {bootEntry{Title: "t", Kernel: "k", Cmdline: long}, "the kernel takes 2047"},
 	} {
-		if _, err := grubMenu([]bootEntry{tc.entry}, false); err == nil || !strings.Contains(err.Error(), tc.err) || !errors.As(err, new(OptionError)) {
+		if _, err := (&grubMenu{entries: []bootEntry{tc.entry}}).text(); err == nil || !strings.Contains(err.Error(), tc.err) || !errors.As(err, new(OptionError)) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tc.err)
 		}
 	}
@@ -81,22 +80,24 @@ func TestGRUBMenuErrors(t *testing.T) {
 
 func TestGRUBArgs(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                          "",
-		"quiet  -- single":          "quiet -- single",
-		`root=LABEL=a\x20b`:         `'root=LABEL=a\x20b'`,
-		`"root=LABEL=MY ISO"`:       `'root=LABEL=MY ISO'`,
-		`root="LABEL=MY ISO" quiet`: `'root=LABEL=MY ISO' quiet`,
-		`a="" b=""`:                 `a= b=`,
-		`a=$b c;d {e}`:              `'a=$b' 'c;d' '{e}'`,
+		"":                            "",
+		"quiet  -- single":            "quiet -- single",
+		`root=LABEL=a\x20b`:           `'root=LABEL=a b'`,
+		`root=/dev/disk/by-label/a`:   `root=LABEL=a`,
+		"root=/dev/sr0 uproot=LABEL=": "root=/dev/sr0 uproot=LABEL=",
+		`"root=LABEL=MY ISO"`:         `'root=LABEL=MY ISO'`,
+		`root="LABEL=MY ISO" quiet`:   `'root=LABEL=MY ISO' quiet`,
+		`a="" b=""`:                   `a= b=`,
+		`a=$b c;d {e}`:                `'a=$b' 'c;d' '{e}'`,
 	} {
-		args, err := grubArgs("/boot/kernel", line)
+		args, err := (&grubMenu{ours: true}).grubArgs("/boot/kernel", line)
 		if got := strings.Join(args, " "); err != nil || got != want {
 			t.Errorf("%s: %s, %v; want %s", line, got, err, want)
 		}
 	}
 	for _, n := range []int{0, 1} {
 		line := strings.Repeat("x", maxGRUBCmdline-len("BOOT_IMAGE=/k ")+n)
-		if _, err := grubArgs("/k", line); (err == nil) != (n == 0) {
+		if _, err := new(grubMenu).grubArgs("/k", line); (err == nil) != (n == 0) {
 			t.Errorf("%d bytes over the limit: %v", n, err)
 		}
 	}
@@ -191,16 +192,16 @@ func TestFindGRUBInClosure(t *testing.T) {
 
 func TestMkimageErrors(t *testing.T) {
 	o := &Options{Boot: Boot{GRUBDirs: []string{testGRUB(t, "echo \"grub-mkimage: error: no such thing\" >&2; exit 1")}}}
-	if _, err := o.prepareGRUB(t.Context(), "A", grubEntries, false); err == nil || !strings.Contains(err.Error(), "exit status 1: grub-mkimage: error: no such thing") {
+	if _, err := o.prepareGRUB(t.Context(), "A", grubMenu{entries: grubEntries}); err == nil || !strings.Contains(err.Error(), "exit status 1: grub-mkimage: error: no such thing") {
 		t.Errorf("a failing grub-mkimage: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := o.prepareGRUB(ctx, "A", grubEntries, false); !errors.Is(err, context.Canceled) {
+	if _, err := o.prepareGRUB(ctx, "A", grubMenu{entries: grubEntries}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	o.Boot.GRUBDirs = []string{testGRUB(t, "")}
-	if _, err := o.prepareGRUB(t.Context(), "A", grubEntries, false); !errors.Is(err, os.ErrNotExist) {
+	if _, err := o.prepareGRUB(t.Context(), "A", grubMenu{entries: grubEntries}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no image: %v", err)
 	}
 }
@@ -215,7 +216,7 @@ func TestGRUBImages(t *testing.T) {
 	var first *grubBoot
 	for _, dirs := range [][]string{nil, {elsewhere}} {
 		o := &Options{Boot: Boot{GRUBDirs: dirs}}
-		g, err := o.prepareGRUB(t.Context(), nasty, grubEntries, true)
+		g, err := o.prepareGRUB(t.Context(), nasty, grubMenu{entries: grubEntries})
 		if err != nil {
 			t.Fatal(err)
 		}
