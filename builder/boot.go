@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/isopress/isopress/initrd"
@@ -100,12 +101,24 @@ type bootFiles struct {
 	initrd   payload
 	cmdline  string
 	volumeID string
-	efiStub  []byte // nil: iso's own
+	efiStub  []byte    // nil: iso's own
+	grub     *grubBoot // nil: the stubs boot
+	variants []variant // of GRUB's menu
 	manifest ManifestBoot
 }
 
 // payloads are in the order in which they lie in the unified kernel image.
-func (b *bootFiles) payloads() []*payload { return []*payload{&b.initrd, &b.kernel} }
+func (b *bootFiles) payloads() []*payload {
+	all := []*payload{&b.initrd, &b.kernel}
+	for _, v := range b.variants {
+		for _, p := range []*payload{v.initrd, v.kernel} {
+			if !slices.Contains(all, p) {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
 
 // rootInits are what isopress-init looks for in a tree, as the kernel does.
 var rootInits = []string{"/sbin/init", "/etc/init", "/init", "/bin/sh"}
@@ -132,6 +145,11 @@ func (o *Options) prepareBoot(ctx context.Context) (*bootFiles, error) {
 	b.manifest.Cmdline = b.cmdline
 	if err := o.setStub(b); err != nil {
 		return nil, err
+	}
+	if o.Boot.Loader == LoaderGRUB {
+		if err := o.setGRUB(ctx, b, sys); err != nil {
+			return nil, err
+		}
 	}
 	if err := o.checkISO(b); err != nil {
 		return nil, err
@@ -171,16 +189,22 @@ func (o *Options) setKernel(b *bootFiles, sys *system) error {
 		}
 		host, from, b.manifest.Kernel = found, "kernel", inside
 	}
+	var err error
+	b.kernel, err = kernelPayload(kernelFile, from, host)
+	return err
+}
+
+// kernelPayload is a kernel that can be booted.
+func kernelPayload(name, from, host string) (payload, error) {
 	f, size, err := openFile(from, host)
 	if err != nil {
-		return err
+		return payload{}, err
 	}
 	defer f.Close() // read only: nothing is lost with its error
 	if err := iso.CheckKernel(f, size); err != nil {
-		return named(from, host, err)
+		return payload{}, named(from, host, err)
 	}
-	b.kernel = payload{name: kernelFile, size: size, host: host}
-	return nil
+	return payload{name: name, size: size, host: host}, nil
 }
 
 // openFile opens a file that has content; errors begin with from and its name.
@@ -212,26 +236,36 @@ func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 			return fmt.Errorf("initrd %s: %w", sys.initrd, err)
 		}
 		host, from, b.manifest.Initrd = found, "initrd", inside
-		if sys.secrets {
-			o.warn("%s: its initrd wants secrets added at installation, which an ISO for all to read does not get", sys.toplevel)
-		}
+		o.warnSecrets(sys)
 	}
 	if host == "" || host == InitrdAuto {
 		b.manifest.Initrd = InitrdAuto
 		b.initrd.name = initrdFile
 		return nil
 	}
+	var err error
+	b.initrd, err = o.initrdPayload(initrdFile, from, host)
+	return err
+}
+
+func (o *Options) warnSecrets(sys *system) {
+	if sys.secrets {
+		o.warn("%s: its initrd wants secrets added at installation, which an ISO for all to read does not get", sys.toplevel)
+	}
+}
+
+// initrdPayload is an initrd that is there already.
+func (o *Options) initrdPayload(name, from, host string) (payload, error) {
 	f, size, err := openFile(from, host)
 	if err != nil {
-		return err
+		return payload{}, err
 	}
 	defer f.Close() // read only: nothing is lost with its error
 	var head [6]byte
 	if _, err := io.ReadFull(f, head[:]); err != nil || !looksPacked(head[:]) {
 		o.warn("%s: does not look like an initrd: neither a cpio archive nor compressed", host)
 	}
-	b.initrd = payload{name: initrdFile, size: size, host: host}
-	return nil
+	return payload{name: name, size: size, host: host}, nil
 }
 
 // looksPacked knows how the kernel's initrds begin (init/initramfs.c, lib/decompress.c).

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"io"
 
 	"github.com/isopress/isopress/iso"
@@ -72,24 +71,10 @@ func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
 	if b.iso, err = b.newWriter(); err != nil {
 		return 0, err
 	}
-	for _, p := range b.boot.payloads() {
-		if p.inside == "" {
-			err = errors.Join(err, b.payload(ctx, p))
+	for _, step := range []func(context.Context) error{b.writeBeside, b.squashfs, b.recordInPlace} {
+		if err := step(ctx); err != nil {
+			return 0, err
 		}
-	}
-	if err != nil {
-		return 0, err
-	}
-	if err := b.squashfs(ctx); err != nil {
-		return 0, err
-	}
-	for _, p := range b.boot.payloads() {
-		if p.inside != "" {
-			err = errors.Join(err, b.inPlace(p.file(b.squashfsFile(), b.plan)))
-		}
-	}
-	if err != nil {
-		return 0, err
 	}
 	text, err := b.manifest.encode()
 	if err != nil {
@@ -104,6 +89,26 @@ func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
 		return 0, err
 	}
 	return res.Size, nil
+}
+
+// writeBeside writes what lies beside the squashfs.
+func (b *isoBuild) writeBeside(ctx context.Context) error {
+	if b.boot.grub != nil {
+		for _, f := range b.boot.grub.files {
+			if err := b.copyIn(ctx, f.Path, bytes.NewReader(f.Text)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range b.boot.payloads() {
+		if p.inside != "" {
+			continue
+		}
+		if err := b.payload(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o *Options) squashfsFile() string {
@@ -128,7 +133,15 @@ func (o *Options) isoOptions(b *bootFiles, plan *squashfs.Plan, manifest int64) 
 		VolumeID: b.volumeID,
 		ModTime:  o.SourceDate,
 		Joliet:   o.Boot.Joliet,
-		Boot:     &iso.Boot{Kernel: kernelFile, Initrd: initrdFile, Cmdline: b.cmdline, EFIStub: b.efiStub, FAT32: o.Boot.FAT32},
+		Boot:     &iso.Boot{FAT32: o.Boot.FAT32},
+	}
+	if b.grub != nil {
+		opts.Boot.GRUB = &b.grub.images
+		for _, f := range b.grub.files {
+			opts.Files = append(opts.Files, iso.File{Path: f.Path, Size: int64(len(f.Text))})
+		}
+	} else {
+		opts.Boot.Kernel, opts.Boot.Initrd, opts.Boot.Cmdline, opts.Boot.EFIStub = kernelFile, initrdFile, b.cmdline, b.efiStub
 	}
 	for _, p := range b.payloads() {
 		opts.Files = append(opts.Files, p.file(o.squashfsFile(), plan))
@@ -153,18 +166,23 @@ func (o *Options) checkISO(b *bootFiles) error {
 	return nil
 }
 
-// payload copies a file into the ISO.
+// payload copies a kernel or an initrd into the ISO.
 func (b *isoBuild) payload(ctx context.Context, p *payload) error {
 	r, err := p.open()
 	if err != nil {
 		return err
 	}
 	defer r.Close() // read only: nothing is lost with its error
+	return b.copyIn(ctx, p.name, r)
+}
+
+// copyIn writes a file of the ISO and records it.
+func (b *isoBuild) copyIn(ctx context.Context, name string, r io.Reader) error {
 	h := sha256.New()
-	if err := b.iso.WriteFile(p.name, io.TeeReader(r, h)); err != nil {
+	if err := b.iso.WriteFile(name, io.TeeReader(r, h)); err != nil {
 		return err
 	}
-	b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: p.name, Size: p.size, SHA256: hex.EncodeToString(h.Sum(nil))})
+	b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: name, Size: b.iso.Extent(name).Size, SHA256: hex.EncodeToString(h.Sum(nil))})
 	return ctx.Err()
 }
 

@@ -53,6 +53,9 @@ func (b *bootFiles) rawOptions(opts squashfs.Options, fat32 bool) squashfs.Optio
 	for _, p := range b.payloads() {
 		size += p.size
 	}
+	if b.grub != nil {
+		size = 0 // the EFI system partition does not map them
+	}
 	if len(opts.Raw) > 0 {
 		opts.RawAlign = iso.ClusterSize(size, fat32)
 	}
@@ -198,14 +201,21 @@ func (p *payload) file(squashfsFile string, plan *squashfs.Plan) iso.File {
 	return f
 }
 
-// inPlace records a payload that was written with the squashfs, as it lies there.
-func (b *isoBuild) inPlace(f iso.File) error {
-	e := b.iso.Extent(f.Path)
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(b.out, e.Offset, e.Size)); err != nil {
-		return b.readBack(err)
+// recordInPlace records the payloads that were written with the squashfs, as they
+// lie there.
+func (b *isoBuild) recordInPlace(ctx context.Context) error {
+	for _, p := range b.boot.payloads() {
+		if p.inside == "" {
+			continue
+		}
+		e := b.iso.Extent(p.name)
+		h := sha256.New()
+		if _, err := io.Copy(h, io.NewSectionReader(b.out, e.Offset, e.Size)); err != nil {
+			return b.readBack(err)
+		}
+		f := p.file(b.squashfsFile(), b.plan)
+		b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: f.Path, Size: e.Size,
+			SHA256: hex.EncodeToString(h.Sum(nil)), Within: f.Within, Offset: f.Offset})
 	}
-	b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: f.Path, Size: e.Size,
-		SHA256: hex.EncodeToString(h.Sum(nil)), Within: f.Within, Offset: f.Offset})
-	return nil
+	return ctx.Err()
 }

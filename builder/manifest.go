@@ -45,6 +45,17 @@ type ManifestBoot struct {
 	Modules       []string `json:"modules,omitempty"` // in the initrd, in load order
 	Cmdline       string   `json:"cmdline"`
 	EFIStub       string   `json:"efi_stub,omitempty"` // SHA-256 of one that is not ours
+
+	GRUB            *ManifestGRUB            `json:"grub,omitempty"`
+	Specialisations []ManifestSpecialisation `json:"specialisations,omitempty"` // in GRUB's menu
+}
+
+// ManifestSpecialisation is a variant of the system, with its files in the ISO.
+type ManifestSpecialisation struct {
+	Name    string `json:"name"`
+	Kernel  string `json:"kernel"`
+	Initrd  string `json:"initrd"`
+	Cmdline string `json:"cmdline"`
 }
 
 // ManifestPath is a store path.
