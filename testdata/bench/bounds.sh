@@ -16,12 +16,12 @@
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
 jobs=${JOBS:-2}
 read -ra bounds <<< "${MEMORY:-256 64}"
 read -ra flags <<< "${FLAGS:-}"
 failed=''
 
-die() { echo "bounds.sh: $*" >&2; exit 1; }
 [ $# -gt 0 ] || set -- blocks=zstd:3,zstd:19,xz million 20gib=zstd:1,lz4 60000entries 100000links
 command -v unsquashfs >/dev/null || die "unsquashfs: not found (Debian: apt install squashfs-tools)"
 
@@ -62,8 +62,7 @@ press() {
   echo "| $1 | $2 | $workers | $3 | failed: ${message//|//} | | | | | |"
 }
 
-echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors;" \
-  "Linux $(uname -r); $(go env GOVERSION); load before: $(cut -d ' ' -f 1 /proc/loadavg)."
+echo "$(machine); $(go env GOVERSION); load before: $(cut -d ' ' -f 1 /proc/loadavg)."
 echo "Memory in MiB: the bound; what was in use after a collection; the Go runtime's; the process's."
 echo
 echo "| tree | compression | workers | bound | image bytes | wall s | CPU s | live | Go | process |"

@@ -30,14 +30,12 @@
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
 isopress=${ISOPRESS:-$here/../../bin/isopress}
 gensquashfs=${GENSQUASHFS:-gensquashfs}
 unsquashfs=${UNSQUASHFS:-unsquashfs}
 jobs=${JOBS:-2}
 block=1048576
-
-die() { echo "compare.sh: $*" >&2; exit 1; }
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 # --- Options
 
@@ -81,18 +79,10 @@ image=$work/image
 
 # --- Rows: what is run for each input and codec, in the order of the table
 
-version() { # version TOOL PROGRAM
-  case $1 in
-    mksquashfs) "$2" -version 2>/dev/null | sed -n '1s/^mksquashfs version \([0-9.]*\).*/\1/p' ;;
-    gensquashfs) "$2" --version | sed -n '1s/.*) //p' ;;
-    isopress) "$2" version | sed -n '1s/^isopress \([^ ]*\).*/\1/p' ;;
-  esac
-}
-
 row_tool=() row_program=() row_flags=() row_name=()
 add_row() { # add_row TOOL PROGRAM FLAGS
   command -v "$2" >/dev/null || die "$2: not found (Debian: apt install squashfs-tools squashfs-tools-ng; isopress: go build -o bin/ ./cmd/...)"
-  row_tool+=("$1") row_program+=("$2") row_flags+=("$3") row_name+=("$1 $(version "$1" "$2")${3:+ $3}")
+  row_tool+=("$1") row_program+=("$2") row_flags+=("$3") row_name+=("$1 $(version_of "$1" "$2")${3:+ $3}")
 }
 
 program_of() { # program_of TOOL
@@ -164,18 +154,6 @@ use_tree() { # use_tree [NAME=]DIR[:DIR...]|second
   has_files "$tree"
 }
 
-# copy_of DIR... puts the directories side by side, by the names that they are given with: a DIR may be a link.
-copy_of() {
-  local dir
-  tree=$work/tree; mkdir "$tree"
-  for dir; do
-    dir=$(realpath -s "$dir")
-    [ -d "$dir" ] || die "$dir: not a directory"
-    [ ! -e "$tree/${dir##*/}" ] || die "$dir: there is another of that name"
-    cp -a -H --reflink=auto "$dir" "$tree/"
-  done
-}
-
 second_tree() {
   local goroot python stdlib
   goroot=$(go env GOROOT)
@@ -187,15 +165,6 @@ second_tree() {
 }
 
 # --- Commands
-
-mksquashfs_codec() {
-  case $1 in
-    zstd:* | gzip:*) echo "-comp ${1%:*} -Xcompression-level ${1#*:}" ;;
-    xz*) echo "-comp xz -Xbcj x86" ;;
-    lz4:hc) echo "-comp lz4 -Xhc" ;;
-    *) echo "-comp $1" ;;
-  esac
-}
 
 gensquashfs_codec() {
   case $1 in
@@ -379,8 +348,7 @@ heading() {
   done | uniq
 }
 
-echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors, $jobs used;" \
-  "Linux $(uname -r); page cache ${cold:+not }filled; load before: $(cut -d ' ' -f 1 /proc/loadavg)."
+echo "$(machine), $jobs used; page cache ${cold:+not }filled; load before: $(cut -d ' ' -f 1 /proc/loadavg)."
 "$isopress" version | sed 's/^/    /'
 echo
 echo "    $command_line"

@@ -28,12 +28,10 @@
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
 isopress=${ISOPRESS:-$here/../../bin/isopress}
 mksquashfs=${MKSQUASHFS:-mksquashfs}
 jobs=${JOBS:-2}
-
-die() { echo "readcost.sh: $*" >&2; exit 1; }
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 inputs=() compression=zstd:19 repeat=3 orders=(mksquashfs directory similar) count_only='' failed=''
 command_line="testdata/bench/readcost.sh $*"
@@ -53,19 +51,6 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ ${#inputs[@]} -gt 0 ] || usage
-
-# mksquashfs_codec CODEC gives mksquashfs's options for what isopress calls CODEC.
-mksquashfs_codec() {
-  case $1 in
-    zstd) mksquashfs_codec zstd:19 ;;
-    gzip) mksquashfs_codec gzip:9 ;;
-    zstd:* | gzip:*) echo "-comp ${1%%:*} -Xcompression-level ${1#*:}" ;;
-    xz | xz:[6-9]) echo "-comp xz -Xbcj x86" ;; # these levels differ by the dictionary, which is a block
-    lz4) echo "-comp lz4" ;;
-    lz4:hc | lz4:hc:12) echo "-comp lz4 -Xhc" ;;
-    *) die "--compression $1: mksquashfs has no such: use --without-mksquashfs" ;;
-  esac
-}
 
 programs=("$isopress") mksquashfs_flags=()
 if [ "${orders[0]}" = mksquashfs ]; then
@@ -99,18 +84,6 @@ use() {
   if [ ${#dirs[@]} -gt 1 ]; then copy_of "${dirs[@]}"; fi
   [ -d "$tree" ] || die "$tree: not a directory"
   name="tree $name"
-}
-
-# copy_of DIR... puts the directories side by side, by the names that they are given with: a DIR may be a link.
-copy_of() {
-  local dir
-  tree=$work/tree; mkdir "$tree"
-  for dir; do
-    dir=$(realpath -s "$dir")
-    [ -d "$dir" ] || die "$dir: not a directory"
-    [ ! -e "$tree/${dir##*/}" ] || die "$dir: there is another of that name"
-    cp -a -H --reflink=auto "$dir" "$tree/"
-  done
 }
 
 # build ORDER makes $work/ORDER.squashfs; it fails with what the tool says.
@@ -228,8 +201,7 @@ row() { # row ORDER SET
 can_mount=
 if [ -z "$count_only" ] && [ -w /proc/sys/vm/drop_caches ] && grep -q squashfs /proc/filesystems; then can_mount=1; fi
 
-echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors;" \
-  "Linux $(uname -r); load before: $(cut -d ' ' -f 1 /proc/loadavg); $compression."
+echo "$(machine); load before: $(cut -d ' ' -f 1 /proc/loadavg); $compression."
 echo
 echo "    $command_line"
 for input in "${inputs[@]}"; do
