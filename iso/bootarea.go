@@ -2,7 +2,6 @@ package iso
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 )
 
@@ -110,21 +109,20 @@ func ClusterSize(size int64, fat32 bool) int64 {
 
 // lay lays out the EFI system partition, relative to where its file begins.
 func (b *bootArea) lay(o *Boot) error {
-	var failed error
 	cluster := chooseCluster(o.FAT32, func(cluster int64) bool {
 		pieces, err := b.arrange(cluster)
 		if err != nil {
-			failed = err
+			return !o.FAT32 // which may do with the smaller one; FAT16 needs this one
 		}
 		return clusterFits(newESP(pieces, cluster, o.FAT32).used, o.FAT32)
 	})
 	pieces, err := b.arrange(cluster)
-	if err := errors.Join(failed, err); err != nil {
+	if err != nil {
 		return err
 	}
 	b.esp = newESP(pieces, cluster, o.FAT32)
 	if b.esp.clusters > fatMaxClusters && !o.FAT32 {
-		return fmt.Errorf("iso: kernel and initrd take %d bytes, the EFI system partition holds %d", b.esp.fileSize, int64(maxUKI))
+		return fmt.Errorf("iso: kernel and initrd reach over %d bytes, the EFI system partition holds %d", b.esp.used*cluster, int64(maxUKI))
 	}
 	b.efi.pieces, b.efi.size = pieces, b.esp.fileSize
 	return nil

@@ -114,7 +114,12 @@ func sample() (Options, contents) {
 // write writes the files of c and finishes the image.
 func write(t *testing.T, w *Writer, c contents) *Result {
 	t.Helper()
-	for _, f := range w.files {
+	files := slices.Clone(w.files)
+	slices.SortStableFunc(files, func(a, b *content) int { return len(b.inside) - len(a.inside) }) // the others lie behind them
+	for _, f := range files {
+		if f.holder != nil {
+			continue
+		}
 		if err := w.WriteFile(f.Path, bytes.NewReader(c[f.Path])); err != nil {
 			t.Fatal(err)
 		}
