@@ -3,7 +3,9 @@
 ; The image's writer appends the sections .cmdline (ASCII), .initrd (may be missing) and .linux
 ; to this PE file; the firmware loads them all. The stub offers the initrd through LoadFile2,
 ; loads the kernel from memory with LoadImage, gives it the command line as LoadOptions and
-; starts it. Where that fails it says at which step, with which status, and returns it.
+; starts it. Where that fails it says at which step, with which status and what that means, waits
+; for a key, and returns the status. It speaks to the firmware's console only: whether a serial
+; line is one is set in the firmware, and what hangs on a port otherwise is not known here.
 ; Specifications: UEFI 2.10; PE; Documentation/admin-guide/efi-stub.rst and
 ; drivers/firmware/efi/libstub of Linux; uapi-group.org's unified kernel image.
 
@@ -18,25 +20,38 @@ DATA         equ 0x2000
 RELOC        equ 0x4000
 CMDLINE_MAX  equ 2047
 
-; EFI_SYSTEM_TABLE, EFI_BOOT_SERVICES, EFI_LOADED_IMAGE_PROTOCOL and
-; EFI_SIMPLE_TEXT_OUTPUT_PROTOCOL, 64-bit offsets
+; EFI_SYSTEM_TABLE, EFI_BOOT_SERVICES, EFI_LOADED_IMAGE_PROTOCOL, EFI_SIMPLE_TEXT_INPUT_PROTOCOL
+; and EFI_SIMPLE_TEXT_OUTPUT_PROTOCOL, 64-bit offsets
+ConIn                equ 0x30
 ConOut               equ 0x40
 BootServices         equ 0x60
 HandleProtocol       equ 0x98
+LocateDevicePath     equ 0xb8
 LoadImage            equ 0xc8
 StartImage           equ 0xd0
+UnloadImage          equ 0xe0
 Stall                equ 0xf8
 InstallProtocols     equ 0x148
 UninstallProtocols   equ 0x150
 LoadOptionsSize      equ 0x30
 LoadOptions          equ 0x38
 ImageBase            equ 0x40
+ImageSize            equ 0x48
+ConInReset           equ 0x00
+ReadKeyStroke        equ 0x08
 OutputString         equ 0x08
+SetAttribute         equ 0x28
 
-EFI_INVALID_PARAMETER equ 0x8000000000000002
-EFI_UNSUPPORTED       equ 0x8000000000000003
-EFI_BUFFER_TOO_SMALL  equ 0x8000000000000005
-EFI_NOT_FOUND         equ 0x800000000000000e
+EFI_ERROR             equ 1 << 63
+EFI_LOAD_ERROR        equ EFI_ERROR | 1
+EFI_INVALID_PARAMETER equ EFI_ERROR | 2
+EFI_UNSUPPORTED       equ EFI_ERROR | 3
+EFI_BUFFER_TOO_SMALL  equ EFI_ERROR | 5
+EFI_NOT_FOUND         equ EFI_ERROR | 14
+EFI_ALREADY_STARTED   equ EFI_ERROR | 20
+
+TAKEOVERS equ 16                ; of initrds that others published
+KEY_TIME  equ 600               ; tenths of a second for a key
 
     dw 'MZ'
     times 0x3c-($-$$) db 0
@@ -114,13 +129,20 @@ entry:
     call find_sections
     lea r14, [step_sections]
     mov rax, EFI_NOT_FOUND
+    jc fail
     cmp qword [linux.size], 0
     je fail
+    lea r14, [step_cmdline]
+    mov rax, EFI_BUFFER_TOO_SMALL
+    cmp qword [cmdline.size], CMDLINE_MAX
+    ja fail
 
     cmp qword [initrd.size], 0
     je .kernel
     lea rax, [load_file]
     mov [load_file2], rax
+    mov esi, TAKEOVERS
+.offer:
     lea rcx, [initrd_handle]
     lea rdx, [guid_device_path]
     lea r8, [initrd_path]
@@ -128,7 +150,33 @@ entry:
     lea rax, [load_file2]
     mov [rsp+0x20], rax
     mov qword [rsp+0x28], 0
-    service step_initrd, InstallProtocols
+    lea r14, [step_initrd]
+    call [rbx+InstallProtocols]
+    test rax, rax
+    jz .kernel
+    mov rdx, EFI_ALREADY_STARTED
+    cmp rax, rdx
+    jne fail
+    dec esi
+    jz fail
+    ; The boot manager before us, or a UKI around this one, offers an initrd: not this kernel's.
+    ; As systemd's stub does, take the place, not the other's protocol.
+    lea rax, [initrd_path]
+    mov [other_path], rax
+    lea rcx, [guid_device_path]
+    lea rdx, [other_path]
+    lea r8, [other_handle]
+    service step_initrd, LocateDevicePath
+    mov rcx, [other_handle]
+    lea rdx, [guid_device_path]
+    lea r8, [other_path]
+    service step_initrd, HandleProtocol
+    mov rcx, [other_handle]
+    lea rdx, [guid_device_path]
+    mov r8, [other_path]
+    xor r9d, r9d
+    service step_initrd, UninstallProtocols
+    jmp .offer
 
 .kernel:
     mov rax, [linux.base]
@@ -155,29 +203,40 @@ entry:
     lea rax, [options]
     mov [rsi+LoadOptions], rax
 
-    mov rcx, [kernel_handle]
+    xor ecx, ecx
+    xchg rcx, [kernel_handle]   ; gone when it returns
     xor edx, edx
     xor r8d, r8d
-    service step_start, StartImage
+    lea r14, [step_start]
+    call [rbx+StartImage]
     ; A kernel that returned did not boot, whatever it says.
+    test rax, rax
+    jnz fail
+    mov rax, EFI_LOAD_ERROR     ; the firmware may have something else to boot
 
 ; fail: RAX = status, R14 = the step.
 fail:
     mov rsi, rax
     call report
     cmp qword [initrd_handle], 0
-    je .stall
+    je .unload
     mov rcx, [initrd_handle]    ; its function goes away with this image
     lea rdx, [guid_device_path]
     lea r8, [initrd_path]
-    lea r9, [guid_load_file2]
-    lea rax, [load_file2]
-    mov [rsp+0x20], rax
-    mov qword [rsp+0x28], 0
+    xor r9d, r9d
+    call [rbx+UninstallProtocols] ; not both at once: the place may have been taken from us
+    mov rcx, [initrd_handle]
+    lea rdx, [guid_load_file2]
+    lea r8, [load_file2]
+    xor r9d, r9d
     call [rbx+UninstallProtocols]
-.stall:
-    mov ecx, 10000000           ; µs: the firmware may clear the screen next
-    call [rbx+Stall]
+.unload:
+    mov rcx, [kernel_handle]    ; LoadImage leaves it where Secure Boot alone is against it
+    test rcx, rcx
+    jz .wait
+    call [rbx+UnloadImage]
+.wait:
+    call wait_key               ; the firmware may clear the screen next
     mov rax, rsi
     add rsp, 0x68
     pop r14
@@ -188,13 +247,58 @@ fail:
     pop rbx
     ret
 
-; report prints the step at R14 and the status in RSI.
+; wait_key waits for a key, at most a minute: there may be nobody, and something else to boot.
+wait_key:
+    sub rsp, 0x28
+    mov edi, KEY_TIME
+.key:
+    mov rcx, [r13+ConIn]
+    test rcx, rcx
+    jz .done
+    lea rdx, [rsp+0x20]
+    call [rcx+ReadKeyStroke]
+    test rax, rax
+    jz .done
+    mov ecx, 100000             ; µs
+    call [rbx+Stall]
+    dec edi
+    jnz .key
+.done:
+    add rsp, 0x28
+    ret
+
+; report prints the step at R14, the status in RSI, and what it means.
 report:
     sub rsp, 0x28
-    lea rdx, [message]
+    mov rcx, [r13+ConIn]
+    test rcx, rcx
+    jz .out
+    xor edx, edx
+    call [rcx+ConInReset]       ; a key pressed before it is asked for does not count
+.out:
+    mov rcx, [r13+ConOut]
+    test rcx, rcx
+    jz .done
+    mov edx, 0x0f               ; white on black
+    call [rcx+SetAttribute]
+    lea rdx, [m_stop]
     call print
     mov rdx, r14
     call print
+    lea rdx, [meanings]
+.meaning:
+    movzx eax, word [rdx]       ; a status without its highest bit; 0 ends the list
+    test eax, eax
+    jz .status
+    movzx ecx, word [rdx+2]     ; the text, from data on
+    add rdx, 4
+    bts rax, 63
+    cmp rax, rsi
+    jne .meaning
+    lea rdx, [data]
+    add rdx, rcx
+    call print
+.status:
     lea rdx, [digits]           ; 16 of them, the highest first
     mov rax, rsi
     mov ecx, 16
@@ -211,8 +315,9 @@ report:
     add rdx, 2
     dec ecx
     jnz .digit
-    lea rdx, [failed]
+    lea rdx, [m_status]
     call print
+.done:
     add rsp, 0x28
     ret
 
@@ -227,41 +332,46 @@ print:
     add rsp, 0x28
     ret
 
-; find_sections fills linux, initrd and cmdline from the section table of the image at RDI.
+; find_sections fills linux, initrd and cmdline from the section table of the image at RDI, of
+; which RSI is the protocol. CF: one of them does not lie in it.
 find_sections:
     mov eax, [rdi+0x3c]
     lea rdx, [rdi+rax]
-    movzx ecx, word [rdx+6]     ; NumberOfSections
+    movzx ecx, word [rdx+6]     ; NumberOfSections, of which three are the stub's own
     movzx eax, word [rdx+20]    ; SizeOfOptionalHeader
     lea rdx, [rdx+rax+24]
 .section:
     mov r8d, [rdx+12]           ; VirtualAddress
-    add r8, rdi
     mov r9d, [rdx+8]            ; VirtualSize
     lea r10, [linux]
 .wanted:
     mov rax, [r10]
     cmp rax, [rdx]
     jne .other
+    lea rax, [r8+r9]
+    cmp [rsi+ImageSize], rax
+    jb .done
+    add r8, rdi
     mov [r10+8], r8
     mov [r10+16], r9
+    jmp .next
 .other:
     add r10, 24
     lea rax, [wanted_end]
     cmp r10, rax
     jb .wanted
+.next:
     add rdx, 40
     dec ecx
     jnz .section
+    clc
+.done:
     ret
 
 ; widen_cmdline writes .cmdline to options as UTF-16. EAX = its bytes, the NUL with it.
 widen_cmdline:
     mov rsi, [cmdline.base]
-    mov rcx, [cmdline.size]
-    mov eax, CMDLINE_MAX
-    cmp rcx, rax
-    cmova rcx, rax
+    mov rcx, [cmdline.size]     ; at most CMDLINE_MAX
     lea rdi, [options]
     xor eax, eax
     jrcxz .nul
@@ -284,6 +394,10 @@ load_file:
     test r8b, r8b
     jnz .done
     mov rax, EFI_INVALID_PARAMETER
+    test rcx, rcx
+    jz .done
+    test rdx, rdx
+    jz .done
     test r9, r9
     jz .done
     mov rcx, [initrd.size]
@@ -360,18 +474,36 @@ wanted_end:
 loaded_image  dq 0
 kernel_handle dq 0
 initrd_handle dq 0
+other_handle  dq 0
+other_path    dq 0
 load_file2    dq 0              ; EFI_LOAD_FILE2_PROTOCOL: its only member
 
-message       dw __utf16__ `\r\nisopress: cannot start Linux: `, 0
-step_self     dw __utf16__ `HandleProtocol(loader)`, 0
-step_sections dw __utf16__ `no .linux section`, 0
-step_initrd   dw __utf16__ `InstallMultipleProtocolInterfaces(initrd)`, 0
-step_load     dw __utf16__ `LoadImage(kernel)`, 0
-step_options  dw __utf16__ `HandleProtocol(kernel)`, 0
-step_start    dw __utf16__ `StartImage(kernel)`, 0
-failed        dw __utf16__ `: status 0x`
+%macro meaning 2
+    dw %1 & 0xffff, %2-data
+%endmacro
+meanings:
+    meaning 1, m_damaged        ; EFI_LOAD_ERROR
+    meaning 2, m_damaged        ; EFI_INVALID_PARAMETER
+    meaning 3, m_damaged        ; EFI_UNSUPPORTED
+    meaning 9, m_memory         ; EFI_OUT_OF_RESOURCES
+    meaning 15, m_secure        ; EFI_ACCESS_DENIED
+    meaning 26, m_secure        ; EFI_SECURITY_VIOLATION
+    dw 0
+
+m_stop        dw __utf16__ `\r\n\r\nisopress: THE BOOT STOPS HERE: `, 0
+step_self     dw __utf16__ `the firmware does not say where the loader lies`, 0
+step_sections dw __utf16__ `the loader's file is damaged: write the image again`, 0
+step_cmdline  dw __utf16__ `the command line is longer than 2047 bytes`, 0
+step_initrd   dw __utf16__ `the firmware does not let the initrd be offered`, 0
+step_load     dw __utf16__ `the firmware does not load the kernel`, 0
+step_options  dw __utf16__ `the firmware does not say where the kernel lies`, 0
+step_start    dw __utf16__ `the kernel gave up`, 0
+m_damaged     dw __utf16__ `. It may be damaged: write the image again`, 0
+m_memory      dw __utf16__ `. There is too little memory`, 0
+m_secure      dw __utf16__ `. Secure Boot is on and the kernel is not signed: turn it off in the firmware's setup`, 0
+m_status      dw __utf16__ ` (EFI status 0x`
 digits        times 16 dw '0'
-              dw __utf16__ `\r\n`, 0
+              dw __utf16__ `)\r\nisopress: press a key to go back to the firmware\r\n`, 0
     align 16, db 0
 data_init equ $-data
     align FILE_ALIGN, db 0
@@ -379,6 +511,9 @@ data_raw equ $-data
 ; Not in the file: zeroed by the firmware
 options   equ data+data_raw
 data_size equ data_raw+2*(CMDLINE_MAX+1)
+%if TEXT+text_raw > DATA || DATA+data_size > RELOC
+%error "a section runs into the next one"
+%endif
 
 section .r follows=.d vstart=RELOC
     dd TEXT, 12                 ; a block for one page, with
