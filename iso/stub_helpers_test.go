@@ -43,7 +43,6 @@ const (
 	testStatus    = testSetup - 24 // efi_status
 	testPort      = testSetup - 16 // port
 	testImageSize = 0x280 + peOptionalOffset + 56
-	setupSysSize  = 0x1F4
 )
 
 // testKernel is a kernel that looks whether the loader did right, and says so.
