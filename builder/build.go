@@ -158,9 +158,11 @@ func (o *Options) isoOptions(b *bootFiles, plan *squashfs.Plan, manifest int64) 
 
 // checkISO finds what is wrong with the options before hours go into their image.
 func (o *Options) checkISO(b *bootFiles) error {
-	early := *b
-	early.initrd.size = max(b.initrd.size, 1) // ours is not packed yet
-	if _, err := iso.NewWriter(nil, o.isoOptions(&early, nil, 0)); err != nil {
+	size := b.initrd.size
+	b.initrd.size = max(size, 1) // ours is not packed yet
+	opts := o.isoOptions(b, nil, 0)
+	b.initrd.size = size
+	if _, err := iso.NewWriter(nil, opts); err != nil {
 		return OptionError{err}
 	}
 	return nil

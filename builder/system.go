@@ -160,39 +160,3 @@ func (c *Closure) readText(path string) ([]byte, error) {
 	}
 	return b, err
 }
-
-// specialisationDir is where the ISO has the kernels and initrds of
-// specialisations that are not those of the system.
-const specialisationDir = "boot/specialisation"
-
-// maxSpecialisationName keeps a name of the ISO short.
-const maxSpecialisationName = 64
-
-// specialisationDirs are directories of the ISO, one for each specialisation:
-// its name, less what would need quotes somewhere.
-func specialisationDirs(specs []specialisation) []string {
-	dirs, taken := make([]string, len(specs)), map[string]bool{}
-	for i, s := range specs {
-		name := safeName(s.name)
-		unique := name
-		for n := 2; taken[unique]; n++ {
-			unique = fmt.Sprintf("%s-%d", name, n)
-		}
-		taken[unique] = true
-		dirs[i] = specialisationDir + "/" + unique
-	}
-	return dirs
-}
-
-func safeName(s string) string {
-	name := strings.Map(func(c rune) rune {
-		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || strings.ContainsRune("._-+", c) {
-			return c
-		}
-		return '_'
-	}, s)
-	if strings.Trim(name, ".") == "" {
-		name += "_" // neither nothing nor a directory that is there already
-	}
-	return name[:min(len(name), maxSpecialisationName)]
-}

@@ -47,17 +47,3 @@ func TestSpecialisationErrors(t *testing.T) {
 		}
 	}
 }
-
-func TestSpecialisationDirs(t *testing.T) {
-	var specs []specialisation
-	for _, name := range []string{"", "../..", "a b", "a_b", "a_b-2", "a/b", "plasma6", strings.Repeat("é", 100)} {
-		specs = append(specs, specialisation{name: name})
-	}
-	want := []string{"_", ".._..", "a_b", "a_b-2", "a_b-2-2", "a_b-3", "plasma6", strings.Repeat("_", 64)}
-	for i := range want {
-		want[i] = "boot/specialisation/" + want[i]
-	}
-	if got := specialisationDirs(specs); !reflect.DeepEqual(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
