@@ -25,7 +25,7 @@ type system struct {
 	secrets  bool   // the initrd is not complete without a program that adds to it
 	label    string // what people call it, or ""
 
-	specialisations []specialisation // sorted by name
+	specialisations json.RawMessage // as boot.json has them
 }
 
 // specialisation is a variant of a system, with a top level of its own.
@@ -45,7 +45,7 @@ type bootspec struct {
 		Label         string   `json:"label"`
 		Toplevel      string   `json:"toplevel"`
 	} `json:"org.nixos.bootspec.v1"`
-	Specialisations map[string]bootspec `json:"org.nixos.specialisation.v1"`
+	Specialisations json.RawMessage `json:"org.nixos.specialisation.v1"`
 }
 
 // maxBootFile bounds boot.json and kernel-params.
@@ -59,7 +59,9 @@ func readSystem(c *Closure, toplevel string) (*system, error) {
 		return nil, fmt.Errorf("system %s is not in the closure", toplevel)
 	}
 	s := &system{toplevel: toplevel, kernel: toplevel + "/kernel", init: toplevel + "/init"}
-	s.findModules(c)
+	if c.exists(toplevel + "/kernel-modules") {
+		s.modules = toplevel + "/kernel-modules"
+	}
 	if !c.exists(toplevel+"/boot.json") && !c.exists(s.kernel) {
 		return nil, fmt.Errorf("%s is no top level of a system: it has neither boot.json nor kernel", toplevel)
 	}
@@ -70,7 +72,7 @@ func readSystem(c *Closure, toplevel string) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.readBootspec(c, spec); err != nil {
+	if err := s.readBootspec(spec); err != nil {
 		return nil, fmt.Errorf("%s/boot.json: %w", toplevel, err)
 	}
 	return s, nil
@@ -83,46 +85,48 @@ func (s *system) findModules(c *Closure) {
 	}
 }
 
-func (s *system) readBootspec(c *Closure, text []byte) error {
-	var spec bootspec
-	if err := json.Unmarshal(text, &spec); err != nil {
-		return err
-	}
-	if err := s.setBootspec(spec); err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(spec.Specialisations)) {
-		variant := specialisation{name: name}
-		if err := variant.setSpecialisation(c, spec.Specialisations[name]); err != nil {
-			return fmt.Errorf("specialisation %q: %w", name, err)
-		}
-		s.specialisations = append(s.specialisations, variant)
-	}
-	return nil
+func (s *system) readBootspec(text []byte) error {
+	spec, err := s.setBootspec(text)
+	s.specialisations = spec.Specialisations
+	return err
 }
 
-func (s *system) setBootspec(spec bootspec) error {
+func (s *system) setBootspec(text []byte) (bootspec, error) {
+	var spec bootspec
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return spec, err
+	}
 	v1 := spec.V1
 	if v1 == nil || v1.Kernel == "" || v1.Init == "" {
-		return errors.New("no kernel and init of org.nixos.bootspec.v1")
+		return spec, errors.New("no kernel and init of org.nixos.bootspec.v1")
 	}
 	s.kernel, s.initrd, s.init, s.params = v1.Kernel, v1.Initrd, v1.Init, v1.KernelParams
 	s.secrets, s.label = v1.InitrdSecrets != "", v1.Label
-	return nil
+	return spec, nil
 }
 
-// setSpecialisation reads a specialisation's own bootspec. It has no
-// specialisations in turn.
-func (s *specialisation) setSpecialisation(c *Closure, spec bootspec) error {
-	if err := s.setBootspec(spec); err != nil {
-		return err
+// readSpecialisations reads the specialisations, each of which has a bootspec of
+// its own, sorted by name. They have none in turn, and only a menu has a place
+// for them: whoever shows none need not care what is wrong with them.
+func (s *system) readSpecialisations() ([]specialisation, error) {
+	var texts map[string]json.RawMessage
+	if len(s.specialisations) == 0 {
+		return nil, nil
 	}
-	s.toplevel = path.Clean(spec.V1.Toplevel)
-	if !path.IsAbs(s.toplevel) || !c.has(s.toplevel) {
-		return fmt.Errorf("its toplevel %q is not in the closure", spec.V1.Toplevel)
+	if err := json.Unmarshal(s.specialisations, &texts); err != nil {
+		return nil, fmt.Errorf("%s/boot.json: org.nixos.specialisation.v1: %w", s.toplevel, err)
 	}
-	s.findModules(c)
-	return nil
+	var all []specialisation
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		variant := specialisation{name: name}
+		spec, err := variant.setBootspec(texts[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s/boot.json: specialisation %q: %w", s.toplevel, name, err)
+		}
+		variant.toplevel = spec.V1.Toplevel
+		all = append(all, variant)
+	}
+	return all, nil
 }
 
 func (s *system) readLinks(c *Closure) error {

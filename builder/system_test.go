@@ -20,29 +20,29 @@ func TestSpecialisations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := system{toplevel: top, kernel: linux + "/bzImage", modules: top + "/kernel-modules", init: top + "/init"}
-	nameless, road := base, base
-	nameless.label, nameless.params = "nameless", []string{"p=nameless"}
-	road.label, road.params = "road", []string{"p=road"}
-	road.toplevel, road.init, road.modules = linux, linux+"/init", ""
-	want := base
-	want.label, want.params = "NixOS", []string{"p=NixOS"}
-	want.specialisations = []specialisation{{"", nameless}, {"on the road", road}}
-	if !reflect.DeepEqual(*s, want) {
-		t.Errorf("%+v, want %+v", *s, want)
+	got, err := s.readSpecialisations()
+	nameless := system{toplevel: top, kernel: linux + "/bzImage", init: top + "/init", label: "nameless", params: []string{"p=nameless"}}
+	road := system{toplevel: linux, kernel: linux + "/bzImage", init: linux + "/init", label: "road", params: []string{"p=road"}}
+	if want := []specialisation{{"", nameless}, {"on the road", road}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 }
 
 func TestSpecialisationErrors(t *testing.T) {
-	for name, tc := range map[string]struct{ variant, err string }{
-		"empty":   {`{}`, `/boot.json: specialisation "v": no kernel and init`},
-		"absent":  {spec(absent, "a", ""), `specialisation "v": its toplevel "` + absent + `" is not in the closure`},
-		"nowhere": {spec("", "a", ""), `its toplevel "" is not in the closure`},
-		"no list": {`[]`, "cannot unmarshal"},
+	for name, tc := range map[string]struct{ variants, err string }{
+		"empty":     {`{"v": {}}`, `/boot.json: specialisation "v": no kernel and init`},
+		"no object": {`{"v": []}`, `/boot.json: specialisation "v": json: cannot unmarshal`},
+		"no list":   {`[]`, "org.nixos.specialisation.v1: json: cannot unmarshal"},
+		"none":      {`{}`, ""},
+		"null":      {`null`, ""},
 	} {
-		text := spec(top, "NixOS", `, "org.nixos.specialisation.v1": {"v": `+tc.variant+`}`)
-		c := testClosure(t, with(nixos, map[string]string{top + "/boot.json": text}))
-		if _, err := readSystem(c, top); err == nil || !strings.Contains(err.Error(), tc.err) {
+		text := spec(top, "NixOS", `, "org.nixos.specialisation.v1": `+tc.variants)
+		s, err := readSystem(testClosure(t, with(nixos, map[string]string{top + "/boot.json": text})), top)
+		if err != nil {
+			t.Fatalf("%s: without a menu: %v", name, err)
+		}
+		_, err = s.readSpecialisations()
+		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tc.err)
 		}
 	}

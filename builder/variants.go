@@ -20,9 +20,13 @@ type variant struct {
 
 // setGRUB makes the menu and all that goes with it.
 func (o *Options) setGRUB(ctx context.Context, b *bootFiles, sys *system) error {
-	for i := range sys.specialisations {
-		if err := o.addVariant(b, &sys.specialisations[i]); err != nil {
-			return fmt.Errorf("specialisation %s: %w", sys.specialisations[i].name, err)
+	specs, err := sys.readSpecialisations()
+	if err != nil {
+		return err
+	}
+	for _, s := range specs {
+		if err := o.addVariant(b, &s); err != nil {
+			return fmt.Errorf("specialisation %s: %w", s.name, err)
 		}
 	}
 	entries := []bootEntry{{Title: sys.title(b.volumeID), Kernel: b.kernel.name, Initrd: b.initrd.name, Cmdline: b.cmdline}}
@@ -31,7 +35,6 @@ func (o *Options) setGRUB(ctx context.Context, b *bootFiles, sys *system) error 
 		b.manifest.Specialisations = append(b.manifest.Specialisations, ManifestSpecialisation{
 			Name: v.name, Kernel: v.kernel.name, Initrd: v.initrd.name, Cmdline: v.cmdline})
 	}
-	var err error
 	if b.grub, err = o.prepareGRUB(ctx, b.volumeID, grubMenu{entries, b.manifest.Initrd == InitrdAuto}); err != nil {
 		return err
 	}
@@ -99,6 +102,9 @@ func (b *bootFiles) variantDir(name string) string {
 		}
 		return '-'
 	}, name)
+	if safe == "" {
+		safe = "-"
+	}
 	dir := fmt.Sprintf("boot/specialisation/%.64s", safe)
 	for _, v := range b.variants {
 		if strings.HasPrefix(v.kernel.name, dir+"/") || strings.HasPrefix(v.initrd.name, dir+"/") {
