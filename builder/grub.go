@@ -24,8 +24,6 @@ func (b *Boot) checkLoader() error {
 		return OptionError{errors.New("a UEFI stub and GRUB: one of them boots")}
 	case len(b.GRUBDirs) > 0 && b.Loader != LoaderGRUB:
 		return OptionError{errors.New("--grub-dir is for --boot-loader grub")}
-	case b.EFIStub != "" && b.Loader == LoaderGRUB:
-		return OptionError{errors.New("--efi-stub has no place beside --boot-loader grub, which starts the kernel itself")}
 	}
 	return nil
 }

@@ -262,7 +262,6 @@ func TestCheckLoader(t *testing.T) {
 	}{
 		"default": {Boot{}, true}, "stub": {Boot{Loader: LoaderStub}, true}, "grub": {Boot{Loader: LoaderGRUB, GRUBDirs: []string{"x"}}, true},
 		"other": {Boot{Loader: "lilo"}, false}, "directory for the stub": {Boot{GRUBDirs: []string{"x"}}, false},
-		"two loaders": {Boot{Loader: LoaderGRUB, EFIStub: "x"}, false},
 	} {
 		if err := tc.boot.checkLoader(); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", name, err)
