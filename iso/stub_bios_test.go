@@ -105,11 +105,15 @@ var biosOutcome = regexp.MustCompile(`^(verified: .*|FAILED: .*|isopress: THE BO
 func bootBIOS(t *testing.T, c qemu.Config, want string) {
 	t.Helper()
 	testenv.NeedTool(t, "qemu-system-x86_64")
+	if testing.Short() {
+		t.Skip("QEMU takes its time")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if c.Memory == 0 {
 		c.Memory = 96 * mib
 	}
+	c.Accel = qemu.TCG // KVM has no A20, and no breakpoints on ports
 	c.Expect = biosOutcome
 	got, err := qemu.Run(ctx, c)
 	if err != nil || !regexp.MustCompile("^"+want+"$").MatchString(got.Line) {
@@ -232,7 +236,7 @@ func TestBIOSDevices(t *testing.T) {
 			if tt.want == "" {
 				tt.c.ScreenshotPath = filepath.Join(t.TempDir(), "screen.png")
 				sector := r.extent(t, "kernel").Offset / sectorSize
-				tt.want = fmt.Sprintf("%scannot read: write the image again or to another medium. BIOS error 0C, sector %08X", lastWord, sector)
+				tt.want = fmt.Sprintf("%scannot read: write the image again or to another medium. BIOS error [0-9A-F]{2}, sector %08X", lastWord, sector)
 			}
 			bootBIOS(t, tt.c, tt.want)
 			if tt.c.ScreenshotPath != "" {

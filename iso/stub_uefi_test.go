@@ -3,6 +3,7 @@ package iso
 import (
 	"bytes"
 	"context"
+	"debug/pe"
 	"errors"
 	"fmt"
 	"io"
@@ -106,6 +107,29 @@ func TestUEFI(t *testing.T) {
 	}
 	if err := onScreen(screen, lastWord+"the command line", 8, 19); err != nil {
 		t.Error(err)
+	}
+}
+
+// The stub says that it can do without memory that is both written to and run, and so it can.
+func TestUEFINX(t *testing.T) {
+	f, err := pe.NewFile(bytes.NewReader(uefiStub))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := f.OptionalHeader.(*pe.OptionalHeader64)
+	if h.DllCharacteristics != pe.IMAGE_DLLCHARACTERISTICS_NX_COMPAT || h.SectionAlignment != peVirtualAlign {
+		t.Errorf("DllCharacteristics %#x, SectionAlignment %#x", h.DllCharacteristics, h.SectionAlignment)
+	}
+	end := h.SizeOfHeaders
+	for _, s := range f.Sections {
+		const both = pe.IMAGE_SCN_MEM_WRITE | pe.IMAGE_SCN_MEM_EXECUTE
+		if s.Characteristics&both == both || s.VirtualAddress%peVirtualAlign != 0 || s.VirtualAddress < end {
+			t.Errorf("%s: characteristics %#x, at %#x, the one before ends at %#x", s.Name, s.Characteristics, s.VirtualAddress, end)
+		}
+		end = s.VirtualAddress + s.VirtualSize
+	}
+	if h.SizeOfImage < end {
+		t.Errorf("SizeOfImage %#x, sections end at %#x", h.SizeOfImage, end)
 	}
 }
 

@@ -5,7 +5,9 @@
 ; loads the kernel from memory with LoadImage, gives it the command line as LoadOptions and
 ; starts it. Where that fails it says at which step, with which status and what that means, waits
 ; for a key, and returns the status. It speaks to the firmware's console only: whether a serial
-; line is one is set in the firmware, and what hangs on a port otherwise is not known here.
+; line is one is set in the firmware, and what hangs on a port otherwise is not known here. The
+; boot manager's watchdog, of five minutes, goes on: everything is in memory already, and a kernel
+; that hangs before it takes over should not do so for ever.
 ; Specifications: UEFI 2.10; PE; Documentation/admin-guide/efi-stub.rst and
 ; drivers/firmware/efi/libstub of Linux; uapi-group.org's unified kernel image.
 
