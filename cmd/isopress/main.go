@@ -70,7 +70,7 @@ type verb struct {
 }
 
 func verbs() []verb {
-	return []verb{buildVerb, squashfsVerb, initrdVerb, bootVerb, versionVerb}
+	return []verb{buildVerb, squashfsVerb, initrdVerb, bootVerb, cacheVerb, versionVerb}
 }
 
 const usageHead = `isopress presses a Nix closure, or any tree, into a bootable hybrid ISO.
