@@ -27,7 +27,7 @@ jobs=${JOBS:-2}
 read -ra build_flags <<< "${BUILD_FLAGS:-}"
 
 closure=$here/../../bin/closure expect='^ISOPRESS-DEMO: [0-9]+ store paths' only=plain,fat32,stub,grub timeout=10m
-command_line="testdata/bench/boots.sh $*"
+command_line="testdata/bench/boots.sh${*:+$(printf ' %q' "$@")}"
 while [ $# -gt 0 ]; do
   option=$1; shift
   [ $# -gt 0 ] || usage

@@ -12,7 +12,7 @@
 #   --keep DIR           where the ISOs are left; they are removed otherwise
 #
 # Kernel and initrd are files of the closure, and in nixpkgs' ISO files beside the squashfs too; a top
-# level without an initrd gets isopress's own in both. Of nixpkgs' ISO the artwork, rEFInd, Memtest86+
+# level without an initrd gets isopress's own in both, packed before. Of nixpkgs' ISO the artwork, rEFInd, Memtest86+
 # and all of syslinux that is not a BIOS module are left out. The menus wait a second, not ten.
 #
 # The payload is the squashfs, and of kernel and initrd what is no file of the closure; the overhead is the
@@ -32,7 +32,7 @@ jobs=${JOBS:-2}
 read -ra build_flags <<< "${BUILD_FLAGS:-}"
 
 closure=$here/../../bin/closure compression=zstd:19 boot='' expect='^ISOPRESS-DEMO: [0-9]+ store paths|login: $' keep=''
-command_line="testdata/bench/iso.sh $*"
+command_line="testdata/bench/iso.sh${*:+$(printf ' %q' "$@")}"
 while [ $# -gt 0 ]; do
   option=$1; shift
   case $option in
@@ -77,7 +77,7 @@ kernel=$(readlink -f "$system/kernel")
 if [ -e "$system/initrd" ]; then
   initrd=$(readlink -f "$system/initrd")
 else
-  initrd=$work/initrd
+  initrd=$work/initrd build_flags+=(--initrd "$work/initrd")
   "$isopress" initrd --kernel-modules "$system/kernel-modules" -q -o "$initrd"
 fi
 params=$(cat "$system/kernel-params")
@@ -233,7 +233,7 @@ boots() {
   local firmware json
   for firmware in bios uefi; do
     if json=$("$isopress" boot "$2" --firmware $firmware --attach cdrom --expect "$expect" --timeout 10m --json 2>"$work/console"); then
-      echo "- $1, $firmware: $(field seconds "$json") s, $(field line "$json")" >> "$work/boots"
+      echo "- $1, $firmware: $(printf %.1f "$(field seconds "$json")") s, $(field line "$json")" >> "$work/boots"
     else
       failed=1
       echo "- $1, $firmware: failed: $(field error "$json")" >> "$work/boots"
