@@ -22,8 +22,9 @@ type job struct {
 	content   *content
 	file      *sharedFile // where the content is read from; nil where raw has it, or for a fragment block
 
-	out      []byte // what to write
-	stored   bool   // out is the content as it is
+	key      [32]byte // of the block, where there is a cache
+	out      []byte   // what to write
+	stored   bool     // out is the content as it is
 	finished chan struct{}
 }
 
@@ -36,6 +37,7 @@ type pipeline struct {
 	work      chan *job
 	ordered   chan *job
 	fragments []blockAt // the fragment blocks
+	keys      blockKeys
 	read      int64
 	rawed     int64
 }
@@ -53,7 +55,7 @@ func newPipeline(p *Plan, w io.WriterAt, pos uint64) *pipeline {
 	size := int64(p.opts.BlockSize)
 	n := min(p.opts.Memory/(2*size), int64(maxInFlight*p.opts.Workers))
 	n = max(n, int64(p.opts.Workers)+1)
-	l := &pipeline{plan: p, w: w, pos: pos,
+	l := &pipeline{plan: p, w: w, pos: pos, keys: newBlockKeys(&p.opts),
 		free: make(chan *job, n), work: make(chan *job, n), ordered: make(chan *job, n)}
 	for range n {
 		l.free <- &job{finished: make(chan struct{}, 1)}
@@ -86,9 +88,9 @@ func (l *pipeline) take(ctx context.Context) (*job, error) {
 	case j := <-l.free:
 		if j.raw == nil {
 			j.raw = make([]byte, l.plan.opts.BlockSize)
-			j.comp = make([]byte, 0, codec.Bound(l.plan.opts.BlockSize))
+			j.comp = make([]byte, 0, 1+codec.Bound(l.plan.opts.BlockSize))
 		}
-		j.parts, j.content, j.file, j.n = j.parts[:0], nil, nil, 0
+		j.parts, j.content, j.file, j.n, j.stored = j.parts[:0], nil, nil, 0, false
 		return j, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -101,6 +103,12 @@ func (l *pipeline) take(ctx context.Context) (*job, error) {
 func (l *pipeline) send(j *job) {
 	l.ordered <- j
 	l.work <- j
+}
+
+// sendMade queues a job that needs no worker.
+func (l *pipeline) sendMade(j *job) {
+	j.finished <- struct{}{}
+	l.ordered <- j
 }
 
 // compress is one worker.
@@ -138,7 +146,7 @@ func (l *pipeline) press(j *job, block codec.Block) error {
 		}
 		at += n
 	}
-	if j.content != nil && j.content.raw {
+	if j.stored || j.content != nil && j.content.raw {
 		j.stored, j.out = true, j.raw[:j.n]
 		return nil
 	}
@@ -147,12 +155,12 @@ func (l *pipeline) press(j *job, block codec.Block) error {
 		return j.parts[0].content.source.fail(err)
 	}
 	// The kernel takes a compressed block that is not smaller for an error.
-	j.stored = out == nil
-	if j.stored {
+	if j.stored = out == nil; j.stored {
 		j.out = j.raw[:j.n]
-		return nil
+	} else {
+		j.comp, j.out = out[:0], out
 	}
-	j.comp, j.out = out[:0], out
+	l.keep(j)
 	return nil
 }
 

@@ -31,24 +31,21 @@ func (l *pipeline) dealFragment(ctx context.Context, run *run) error {
 		return err
 	}
 	j.parts = append(j.parts, run.parts...)
-	l.send(j)
+	if l.cached(j) {
+		l.sendMade(j)
+	} else {
+		l.send(j)
+	}
 	return nil
 }
 
 // dealContent sends the blocks of a content, but those of zero bytes. The workers read
-// them, several at a time, where the file can be read anywhere; else they are
-// read here, one after the other.
+// those that no cache has, several at a time, where the file can be read anywhere; else
+// they are read here, one after the other.
 func (l *pipeline) dealContent(ctx context.Context, c *content) error {
 	c.blocks.sizes = make([]uint32, len(c.blocks.digests))
-	f, err := openRegular(l.plan.fsys, c.source.path())
-	if err != nil {
-		return c.source.fail(err)
-	}
-	shared := &sharedFile{File: f}
-	shared.users.Store(1)
-	defer shared.release()
-	_, anywhere := f.(io.ReaderAt)
-	pos := int64(0)
+	f := contentFile{plan: l.plan, content: c}
+	defer f.close()
 	for i, d := range c.blocks.digests {
 		if d == (digest{}) && !c.raw {
 			continue
@@ -58,23 +55,54 @@ func (l *pipeline) dealContent(ctx context.Context, c *content) error {
 			return err
 		}
 		j.content = c
-		p := part{c, i}
-		j.parts = append(j.parts, p)
-		if anywhere {
-			shared.users.Add(1)
-			j.file = shared
-		} else {
-			j.n = l.plan.partLen(p)
-			offset := l.plan.partOffset(p)
-			if err := readForward(f, pos, offset, j.raw[:j.n], offset+int64(j.n) == c.size); err != nil {
-				return c.source.fail(err)
-			}
-			pos = offset + int64(j.n)
+		j.parts = append(j.parts, part{c, i})
+		if l.cached(j) {
+			l.sendMade(j)
+			continue
+		}
+		if err := f.give(j); err != nil {
+			return c.source.fail(err)
 		}
 		l.send(j)
 	}
 	return nil
 }
+
+// contentFile is the file of a content while its blocks are dealt out. It is opened
+// when the first block wants it.
+type contentFile struct {
+	plan    *Plan
+	content *content
+	shared  *sharedFile // nil until then
+	pos     int64       // of a file that is read from its start on
+}
+
+// give lets the job read its block from the file, or reads it for it.
+func (f *contentFile) give(j *job) error {
+	if f.shared == nil {
+		file, err := openRegular(f.plan.fsys, f.content.source.path())
+		if err != nil {
+			return err
+		}
+		f.shared = &sharedFile{File: file}
+		f.shared.users.Store(1)
+	}
+	if _, anywhere := f.shared.File.(io.ReaderAt); anywhere {
+		f.shared.users.Add(1)
+		j.file = f.shared
+		return nil
+	}
+	j.n = f.plan.partLen(j.parts[0])
+	offset := f.plan.partOffset(j.parts[0])
+	last := offset+int64(j.n) == f.content.size
+	if err := readForward(f.shared.File, f.pos, offset, j.raw[:j.n], last); err != nil {
+		return err
+	}
+	f.pos = offset + int64(j.n)
+	return nil
+}
+
+func (f *contentFile) close() { f.shared.release() }
 
 // sharedFile is open for the blocks of it that are on their way.
 type sharedFile struct {

@@ -128,6 +128,9 @@ type indexer struct {
 	left   map[string]*leftOut // what the format does not hold, by the warning's text
 	count  int64
 	report *reporter
+
+	trees   []keptTree // to be kept
+	special int        // files seen that no tree is kept with
 }
 
 // leftOut is where something was left out.
@@ -154,8 +157,11 @@ func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, er
 	for range opts.Workers {
 		g.Go(x.hash)
 	}
-	err := g.Wait()
-	return root, x, err
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	x.keepTrees()
+	return root, x, nil
 }
 
 // walk lists the tree.
@@ -212,6 +218,7 @@ func (x *indexer) link(n *inode, info fs.FileInfo, sys Attr) (*inode, error) {
 	if x.opts.NoHardLinks || info.IsDir() || sys.Nlink < 2 || sys.Inode == 0 {
 		return nil, nil
 	}
+	x.special++
 	key := linkKey{sys.Dev, sys.Inode}
 	this := linked{n, info.Mode(), info.Size(), info.ModTime()}
 	first, ok := x.links[key]
@@ -291,6 +298,9 @@ func (x *indexer) addXattrs(n *inode, path string, sys Attr) error {
 			return err
 		}
 	}
+	if len(attrs) > 0 {
+		x.special++
+	}
 	id, left, err := x.xattrs.add(attrs)
 	for _, name := range left {
 		x.leaveOut(path, "xattr "+name+" left out: squashfs holds only user, trusted and security")
@@ -300,6 +310,7 @@ func (x *indexer) addXattrs(n *inode, path string, sys Attr) error {
 }
 
 func (x *indexer) leaveOut(path, msg string) {
+	x.special++
 	if l := x.left[msg]; l != nil {
 		l.more++
 	} else {
@@ -338,11 +349,7 @@ func (x *indexer) list(n *inode, dir string) error {
 		if x.opts.Exclude != nil && x.opts.Exclude(name, d) {
 			continue
 		}
-		info, err := d.Info()
-		if err != nil {
-			return pathError(name, err)
-		}
-		child, err := x.add(n, d.Name(), name, info)
+		child, err := x.child(n, d, name)
 		if err != nil {
 			return err
 		}
@@ -352,6 +359,26 @@ func (x *indexer) list(n *inode, dir string) error {
 		n.entries = append(n.entries, entry{d.Name(), child})
 	}
 	return nil
+}
+
+// child is what a directory's entry shows, with all that is below it.
+func (x *indexer) child(n *inode, d fs.DirEntry, name string) (*inode, error) {
+	key, named := x.treeKey(name)
+	if named {
+		if known, err := x.known(n, d.Name(), key); known != nil || err != nil {
+			return known, err
+		}
+	}
+	special := x.special
+	info, err := d.Info()
+	if err != nil {
+		return nil, pathError(name, err)
+	}
+	child, err := x.add(n, d.Name(), name, info)
+	if err == nil && named && x.special == special {
+		x.trees = append(x.trees, keptTree{key, child})
+	}
+	return child, err
 }
 
 func checkName(name string) error {
@@ -391,7 +418,9 @@ type fileQueue struct {
 func (q *fileQueue) add(n *inode) {
 	q.mu.Lock()
 	q.found = append(q.found, n)
-	q.size += n.content.size
+	if !n.content.hashed {
+		q.size += n.content.size
+	}
 	q.mu.Unlock()
 	q.more.Signal()
 }
@@ -408,14 +437,17 @@ func (q *fileQueue) end(r *reporter) {
 func (q *fileQueue) take() *inode {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.taken == len(q.found) {
-		if q.ended {
-			return nil
+	for {
+		for q.taken == len(q.found) {
+			if q.ended {
+				return nil
+			}
+			q.more.Wait()
 		}
-		q.more.Wait()
+		if q.taken++; !q.found[q.taken-1].content.hashed {
+			return q.found[q.taken-1]
+		}
 	}
-	q.taken++
-	return q.found[q.taken-1]
 }
 
 // advance counts what has been hashed, and reports it once it is known of how much.
@@ -430,7 +462,7 @@ func (q *fileQueue) advance(n int, r *reporter) {
 // hash is one worker: it reads regular files into the digests of their blocks.
 func (x *indexer) hash() error {
 	h := hasher{ctx: x.ctx, fsys: x.fsys, buf: make([]byte, x.opts.BlockSize),
-		similar: x.opts.Order == OrderSimilar && !x.opts.NoFragments,
+		similar: x.sketches(),
 		advance: func(n int) { x.files.advance(n, x.report) }}
 	for f := x.files.take(); f != nil; f = x.files.take() {
 		if err := h.hash(f); err != nil {

@@ -19,7 +19,7 @@ const DefaultMemory = 256 << 20
 // Options say how to write an image. The zero value is ready for use: zstd 19,
 // 1 MiB blocks, owners, dates, hard links and xattrs kept as they are.
 //
-// Workers, Memory, Progress and Warn do not change the image.
+// Workers, Memory, Blocks, Trees, Progress and Warn do not change the image.
 type Options struct {
 	// Compression of data and metadata; the zero value is zstd:19.
 	Compression Compression
@@ -70,6 +70,15 @@ type Options struct {
 	// one more, there are fewer workers; two pairs are the least that is used.
 	// The codec's own state and the index of the tree come on top.
 	Memory int64
+	// Blocks, where not nil, keeps compressed blocks: of what it has, nothing is
+	// read and compressed again. The image is the same with it and without.
+	Blocks Cache
+	// Trees, where not nil, keeps what is known of files that are known not to
+	// have changed: these are not read for the plan. It is not used with Exclude.
+	Trees Cache
+	// TreeKey says for a path, slash-separated and relative to the root, what names
+	// the state of it and all below it, such as a hash of that; "" is not known.
+	TreeKey func(path string) string
 	// Progress, where not nil, is told how far the work is.
 	//
 	// Progress and Warn are called from several goroutines, but never two at once,

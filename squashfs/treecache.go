@@ -1,0 +1,268 @@
+package squashfs
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// What is known of a tree, for [Options.Trees]: its inodes with the digests and
+// sketches of their contents, depth first. Numbers are varints, but where they are said to
+// be bytes. A tree with hard links, xattrs or anything to warn of is not kept.
+//
+//	node:   kind byte, mode, uid, gid, mtime, then by its kind
+//	dir:    number of entries, and for each length of name, name, node
+//	file:   size, sketch, digests of size/block size blocks, rounded up
+//	link:   length of target, target
+//	device: rdev
+//	digest: 0 byte for zeros, or 1 byte, 32 bytes of SHA-256, 4 bytes of CRC-32C
+//	sketch: 0 for none, or number of hashes + 1, level byte, 4 bytes a hash
+
+// keptTree is one that is to be kept once its files are hashed.
+type keptTree struct {
+	key  [32]byte
+	node *inode
+}
+
+// treeKey names a tree by its state and the options that what is kept depends on.
+func (x *indexer) treeKey(path string) (key [32]byte, ok bool) {
+	o := x.opts
+	if o.Trees == nil || o.TreeKey == nil || o.Exclude != nil {
+		return key, false
+	}
+	state := o.TreeKey(path)
+	if state == "" {
+		return key, false
+	}
+	latest := int64(-1)
+	if !o.MaxModTime.IsZero() {
+		latest = o.MaxModTime.Unix()
+	}
+	text := fmt.Appendf(nil, "isopress tree %d\x00%d %d %v %v %v %v\x00%s", cacheVersion, o.BlockSize, latest,
+		x.sketches(), o.AllRoot, o.NoHardLinks, o.NoXattrs, state)
+	return sha256.Sum256(text), true
+}
+
+// sketches tells whether files get sketches.
+func (x *indexer) sketches() bool { return x.opts.Order == OrderSimilar && !x.opts.NoFragments }
+
+// known takes a tree from the cache; nil is none.
+func (x *indexer) known(dir *inode, name string, key [32]byte) (*inode, error) {
+	data := x.opts.Trees.Load(key, nil)
+	if data == nil {
+		return nil, nil
+	}
+	d := treeDecoder{x: x, b: data}
+	n := d.node(dir, name, 0)
+	if d.err != nil || len(d.b) > 0 {
+		return nil, nil // as if it were not there: it is made again
+	}
+	x.count += d.count
+	x.report.progress(Progress{Stage: StageScan, Done: x.count})
+	for _, id := range d.ids {
+		if err := x.ids.add(id[0], id[1]); err != nil {
+			return nil, n.fail(err)
+		}
+	}
+	for _, f := range d.files {
+		x.files.add(f)
+	}
+	return n, nil
+}
+
+// keepTrees puts the trees that were indexed into the cache.
+func (x *indexer) keepTrees() {
+	for _, t := range x.trees {
+		x.opts.Trees.Save(t.key, x.encodeTree(nil, t.node))
+	}
+}
+
+func (x *indexer) encodeTree(b []byte, n *inode) []byte {
+	b = append(b, byte(n.kind))
+	for _, v := range []uint64{uint64(n.mode), uint64(n.uid), uint64(n.gid), uint64(n.mtime)} {
+		b = binary.AppendUvarint(b, v)
+	}
+	switch n.kind {
+	case typeDir:
+		b = binary.AppendUvarint(b, uint64(len(n.entries)))
+		for _, e := range n.entries {
+			b = appendString(b, e.name)
+			b = x.encodeTree(b, e.node)
+		}
+	case typeFile:
+		b = binary.AppendUvarint(b, uint64(n.content.size))
+		b = appendSketch(b, n.content.sketch)
+		for i := range n.content.digests {
+			b = appendDigest(b, &n.content.digests[i])
+		}
+	case typeSymlink:
+		b = appendString(b, n.target)
+	case typeBlockDev, typeCharDev:
+		b = binary.AppendUvarint(b, uint64(n.rdev))
+	}
+	return b
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendSketch(b []byte, s *sketch) []byte {
+	if s == nil {
+		return append(b, 0)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.hashes))+1)
+	b = append(b, s.level)
+	for _, h := range s.hashes {
+		b = binary.LittleEndian.AppendUint32(b, h)
+	}
+	return b
+}
+
+func appendDigest(b []byte, d *digest) []byte {
+	if *d == (digest{}) {
+		return append(b, 0)
+	}
+	b = append(append(b, 1), d.sum[:]...)
+	return binary.LittleEndian.AppendUint32(b, d.check)
+}
+
+// treeDecoder reads what encodeTree made. What it reads may be anything: nothing
+// is done with it before all of it was right.
+type treeDecoder struct {
+	x     *indexer
+	b     []byte
+	err   error
+	count int64
+	files []*inode
+	ids   [][2]uint32
+}
+
+var errKept = errors.New("damaged")
+
+// maxTreeDepth bounds the recursion.
+const maxTreeDepth = 4096
+
+func (d *treeDecoder) take(n uint64) []byte {
+	if d.err != nil || n > uint64(len(d.b)) {
+		d.err = errKept
+		return make([]byte, min(n, 64))
+	}
+	b := d.b[:n]
+	d.b = d.b[n:]
+	return b
+}
+
+func (d *treeDecoder) number(limit uint64) uint64 {
+	v, n := binary.Uvarint(d.b)
+	if d.err != nil || n <= 0 || v > limit {
+		d.err = errKept
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *treeDecoder) text(limit uint64) string {
+	n := d.number(limit)
+	if d.err != nil {
+		return ""
+	}
+	return string(d.take(n))
+}
+
+func (d *treeDecoder) node(dir *inode, name string, depth int) *inode {
+	n := &inode{dir: dir, name: name, nlink: 1, xattr: invalidXattr, ref: unwritten}
+	d.count++
+	n.kind = inodeType(d.take(1)[0])
+	n.mode = uint16(d.number(0o7777))
+	n.uid, n.gid = uint32(d.number(math.MaxUint32)), uint32(d.number(math.MaxUint32))
+	n.mtime = uint32(d.number(math.MaxUint32))
+	if id := [2]uint32{n.uid, n.gid}; !slices.Contains(d.ids, id) {
+		d.ids = append(d.ids, id)
+	}
+	switch n.kind {
+	case typeDir:
+		d.entries(n, depth)
+	case typeFile:
+		d.file(n)
+	case typeSymlink:
+		if n.target = d.text(maxWrittenTarget); n.target == "" {
+			d.err = errKept
+		}
+	case typeBlockDev, typeCharDev:
+		n.rdev = uint32(d.number(math.MaxUint32))
+	case typeFifo, typeSocket:
+	default:
+		d.err = errKept
+	}
+	return n
+}
+
+func (d *treeDecoder) entries(n *inode, depth int) {
+	n.nlink = 2
+	count := d.number(uint64(len(d.b)))
+	if depth > maxTreeDepth {
+		d.err = errKept
+	}
+	n.dirInode = &dirInode{}
+	for i := uint64(0); i < count && d.err == nil; i++ {
+		name := d.text(maxNameLen)
+		if checkName(name) != nil || i > 0 && name <= n.entries[i-1].name {
+			d.err = errKept
+			return
+		}
+		child := d.node(n, name, depth+1)
+		if child.kind == typeDir {
+			n.nlink++
+		}
+		n.entries = append(n.entries, entry{name, child})
+	}
+	n.entries = slices.Clip(n.entries)
+}
+
+func (d *treeDecoder) file(n *inode) {
+	size := int64(d.number(math.MaxInt64 - MaxBlockSize))
+	c := &content{source: n, size: size, hashed: true}
+	n.content = c
+	d.sketch(c)
+	blockSize := int64(d.x.opts.BlockSize)
+	blocks := (size + blockSize - 1) / blockSize
+	if blocks > int64(len(d.b)) {
+		d.err = errKept
+		return
+	}
+	c.digests = make([]digest, blocks)
+	for i := range c.digests {
+		if d.take(1)[0] == 0 {
+			continue
+		}
+		copy(c.digests[i].sum[:], d.take(sha256.Size))
+		c.digests[i].check = binary.LittleEndian.Uint32(d.take(4))
+	}
+	d.files = append(d.files, n)
+}
+
+func (d *treeDecoder) sketch(c *content) {
+	count := d.number(maxSketch + 1)
+	if (count > 0) != (d.x.sketches() && c.size%int64(d.x.opts.BlockSize) > 0) {
+		d.err = errKept
+	}
+	if count == 0 || d.err != nil {
+		return
+	}
+	s := &sketch{level: d.take(1)[0], hashes: make([]uint32, count-1)}
+	for i := range s.hashes {
+		s.hashes[i] = binary.LittleEndian.Uint32(d.take(4))
+		if i > 0 && s.hashes[i] <= s.hashes[i-1] {
+			d.err = errKept
+		}
+	}
+	if s.level > maxLevel || s.level > 0 && keptAt(s.hashes, s.level) < len(s.hashes) {
+		d.err = errKept
+	}
+	c.sketch = s
+}
