@@ -85,7 +85,7 @@ func (s *Store) read(kind string, key Key, buf []byte) (data []byte, used time.T
 func readBlob(f *os.File, fi fs.FileInfo, kind string, key Key, buf []byte) ([]byte, error) {
 	length := fi.Size() - int64(headerSize)
 	if !fi.Mode().IsRegular() || length < 0 || length > MaxBlob {
-		return nil, damageError(fmt.Sprintf("no blob has its type or its %d bytes", fi.Size()))
+		return nil, damageError(fmt.Sprintf("no file of a blob, with %d bytes", fi.Size()))
 	}
 	head := make([]byte, headerSize)
 	if _, err := io.ReadFull(f, head); err != nil {

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/isopress/isopress/internal/testenv"
 )
 
 // warned are the warnings of a store.
@@ -410,5 +408,3 @@ func TestRemovedDirectory(t *testing.T) {
 		t.Errorf("%+v, %v", info, err)
 	}
 }
-
-var _ = testenv.NeedRoot
