@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/isopress/isopress/internal/cache"
 	"github.com/isopress/isopress/internal/codec"
 	"github.com/isopress/isopress/internal/patherror"
 	"github.com/isopress/isopress/squashfs"
@@ -47,6 +48,10 @@ type Options struct {
 	Order       squashfs.Order
 	Workers     int
 	Memory      int64 // bytes
+	// Cache is a directory that keeps compressed blocks, and what is known of store
+	// paths, from one build to the next; "" is none. The image is the same with it
+	// and without.
+	Cache string
 	// SourceDate dates the image, and is the latest date that a file keeps. The
 	// zero value is no bound, and the epoch for the image itself.
 	SourceDate time.Time
@@ -61,6 +66,7 @@ type Options struct {
 
 	target   target // of Output
 	excluder excluder
+	cache    *cache.Store  // of Cache, while a build runs; may be nil
 	tar      *squashfs.Tar // of Source.Tar, while a build runs
 	files    []*os.File    // that it reads
 }
@@ -151,6 +157,7 @@ func named(from, file string, err error) error {
 
 // open is the tree that becomes the squashfs; it is closed with close.
 func (o *Options) open(ctx context.Context) (fs.FS, error) {
+	o.openCache()
 	switch {
 	case o.Source.Closure != nil:
 		return o.Source.Closure.FS(), nil
@@ -165,6 +172,7 @@ func (o *Options) open(ctx context.Context) (fs.FS, error) {
 // close ends what open has begun. All of it was read only: nothing is lost with
 // an error.
 func (o *Options) close() {
+	o.closeCache()
 	if o.tar != nil {
 		o.tar.Close()
 	}
@@ -240,6 +248,7 @@ func (o *Options) plan(ctx context.Context, tree fs.FS, opts squashfs.Options, e
 	if spec, err := codec.Parse(o.Compression.String()); err == nil {
 		warnEngine(spec, o.Warn)
 	}
+	o.cacheOptions(&opts)
 	plan, err := squashfs.Prepare(ctx, tree, opts)
 	if err != nil {
 		return nil, o.hint(err)

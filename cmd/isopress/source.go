@@ -262,6 +262,7 @@ func (f *flags) addPack() {
 	f.set.StringVar(&f.pack.blockSize, "block-size", "1M", "squashfs block `SIZE`, 4K to 1M")
 	f.set.StringVar(&f.pack.order, "order", "", "`ORDER` of small files in blocks: similar ones together (smaller), or directory (quicker to read); default: similar, and directory for lz4, none and zstd:1 and 2")
 	f.set.StringVar(&f.pack.memory, "memory", "256M", "bound on the memory of blocks in flight, a `SIZE`")
+	f.addCache()
 }
 
 // compressionHelp is what all verbs that compress take.
@@ -296,7 +297,15 @@ func (a *app) options(f *flags, args []string) (o builder.Options, err error) {
 		return o, err
 	}
 	o.Output, o.Exclude = f.output, f.source.exclude
-	return o, o.Validate()
+	if err := o.Validate(); err != nil {
+		return o, err
+	}
+	dir, _, err := cacheDir(f.cache.dir)
+	if err != nil {
+		fmt.Fprintf(a.stderr, "isopress: warning: the build goes on without a cache: %v\n", err)
+	}
+	o.Cache = dir
+	return o, nil
 }
 
 // noArgs refuses arguments beyond the options: they are most likely mksquashfs's.
