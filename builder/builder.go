@@ -197,14 +197,13 @@ func (o *Options) squashfsOptions() squashfs.Options {
 	stages := map[squashfs.Stage]string{
 		squashfs.StageScan: "scan", squashfs.StageHash: "read", squashfs.StageWrite: "press",
 	}
-	return squashfs.Options{
+	opts := squashfs.Options{
 		Compression: o.Compression,
 		BlockSize:   o.BlockSize,
 		Order:       o.Order,
 		ModTime:     o.SourceDate,
 		MaxModTime:  o.SourceDate,
 		AllRoot:     o.Source.AllRoot,
-		Exclude:     o.excluder.exclude,
 		Workers:     o.Workers,
 		Memory:      o.Memory,
 		Progress: func(p squashfs.Progress) {
@@ -212,6 +211,10 @@ func (o *Options) squashfsOptions() squashfs.Options {
 		},
 		Warn: func(path, msg string) { o.warn("%s: %s", path, msg) },
 	}
+	if len(o.excluder) > 0 {
+		opts.Exclude = o.excluder.exclude
+	}
+	return opts
 }
 
 // Squashfs writes the source as a squashfs image.
