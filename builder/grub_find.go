@@ -38,11 +38,11 @@ var (
 		needs:   []string{grubHybridMBR, "cdboot.img", "kernel.img", "moddep.lst"},
 		modules: []string{"biosdisk"},
 	}
-	// all_video: the kernel gets the firmware's framebuffer from GRUB.
+	// efi_gop: the kernel gets the firmware's framebuffer from GRUB, in the mode that it is in.
 	grubEFI = grubPlatform{
 		name: "x86_64-efi", format: "x86_64-efi", debian: "grub-efi-amd64-bin", nixpkgs: "grub2_efi",
 		needs:   []string{"kernel.img", "moddep.lst"},
-		modules: []string{"all_video", "efifwsetup"},
+		modules: []string{"efi_gop", "efifwsetup"},
 	}
 )
 
