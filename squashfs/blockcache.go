@@ -57,12 +57,15 @@ func (k blockKeys) key(p *Plan, parts []part) [32]byte {
 // cached takes a job's block from the cache, if it has it. Where it only knows
 // that the block is stored as it is, that is noted, and there is still to read.
 func (l *pipeline) cached(j *job) bool {
-	cache := l.plan.opts.Blocks
-	if cache == nil || j.content != nil && j.content.raw {
+	o := &l.plan.opts
+	if l.plan.isRaw(j) || o.Blocks == nil && o.Base == nil && !o.BlockList {
 		return false
 	}
 	j.key = l.keys.key(l.plan, j.parts)
-	data := cache.Load(j.key, j.comp[:0])
+	if o.Blocks == nil {
+		return false
+	}
+	data := o.Blocks.Load(j.key, j.comp[:0])
 	switch {
 	case len(data) == 1 && data[0] == cachedRaw:
 		j.stored = true
@@ -74,10 +77,46 @@ func (l *pipeline) cached(j *job) bool {
 	return true
 }
 
+// isRaw tells of a block of [Options.Raw], which no cache has.
+func (p *Plan) isRaw(j *job) bool { return j.content != nil && j.content.raw }
+
+// fromBase takes a job's block from the base, if that has it; a worker is to compare it
+// with its digests.
+func (l *pipeline) fromBase(j *job) bool {
+	if j.stored || l.plan.isRaw(j) {
+		return false
+	}
+	data := l.plan.opts.Base.load(l.keys, j.key, j.comp[:0])
+	if data == nil {
+		return false
+	}
+	j.comp, j.based = data, true
+	return true
+}
+
+// verified takes the block that a base had, if it holds what it should, and otherwise
+// reads the content, which whoever sent the job has not arranged for.
+func (l *pipeline) verified(j *job, v *verifier) (bool, error) {
+	if v.holds(l.plan, j, j.comp) {
+		j.out, j.n = j.comp, l.plan.jobLen(j)
+		return true, nil
+	}
+	l.plan.report.warn(j.parts[0].content.source.path(), "the base image's block of it is damaged, and is made again")
+	j.n = 0
+	for _, t := range j.parts {
+		n := l.plan.partLen(t)
+		if err := l.plan.readTail(t, j.raw[j.n:j.n+n]); err != nil {
+			return false, err
+		}
+		j.n += n
+	}
+	return false, nil
+}
+
 // keep puts a block that was made into the cache.
 func (l *pipeline) keep(j *job) {
 	cache := l.plan.opts.Blocks
-	if cache == nil || j.content != nil && j.content.raw {
+	if cache == nil || l.plan.isRaw(j) {
 		return
 	}
 	if j.stored {

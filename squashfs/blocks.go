@@ -2,6 +2,7 @@ package squashfs
 
 import (
 	"context"
+	"hash/crc32"
 	"io"
 
 	"golang.org/x/sync/errgroup"
@@ -25,6 +26,7 @@ type job struct {
 	key      [32]byte // of the block, where there is a cache
 	out      []byte   // what to write
 	stored   bool     // out is the content as it is
+	based    bool     // comp is a block of the base, to be looked at
 	finished chan struct{}
 }
 
@@ -37,6 +39,7 @@ type pipeline struct {
 	work      chan *job
 	ordered   chan *job
 	fragments []blockAt // the fragment blocks
+	list      []listEntry
 	keys      blockKeys
 	read      int64
 	rawed     int64
@@ -90,7 +93,7 @@ func (l *pipeline) take(ctx context.Context) (*job, error) {
 			j.raw = make([]byte, l.plan.opts.BlockSize)
 			j.comp = make([]byte, 0, 1+codec.Bound(l.plan.opts.BlockSize))
 		}
-		j.parts, j.content, j.file, j.n, j.stored = j.parts[:0], nil, nil, 0, false
+		j.parts, j.content, j.file, j.n, j.stored, j.based = j.parts[:0], nil, nil, 0, false, false
 		return j, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -118,12 +121,13 @@ func (l *pipeline) compress(ctx context.Context) error {
 		return err
 	}
 	defer block.Close()
+	var v verifier
 	for j := range l.work {
 		if ctx.Err() != nil {
 			j.file.release()
 			return ctx.Err()
 		}
-		if err := l.press(j, block); err != nil {
+		if err := l.press(j, block, &v); err != nil {
 			return err
 		}
 		j.finished <- struct{}{}
@@ -132,11 +136,20 @@ func (l *pipeline) compress(ctx context.Context) error {
 }
 
 // press reads a block, checks it against the index, and compresses it.
-func (l *pipeline) press(j *job, block codec.Block) error {
-	err := l.plan.read(j)
-	j.file.release()
-	if err != nil {
-		return err
+func (l *pipeline) press(j *job, block codec.Block, v *verifier) error {
+	if j.based {
+		if done, err := l.verified(j, v); err != nil {
+			return err
+		} else if done {
+			l.keep(j)
+			return nil
+		}
+	} else {
+		err := l.plan.read(j)
+		j.file.release()
+		if err != nil {
+			return err
+		}
 	}
 	at := 0
 	for _, p := range j.parts {
@@ -146,7 +159,7 @@ func (l *pipeline) press(j *job, block codec.Block) error {
 		}
 		at += n
 	}
-	if j.stored || j.content != nil && j.content.raw {
+	if j.stored || l.plan.isRaw(j) {
 		j.stored, j.out = true, j.raw[:j.n]
 		return nil
 	}
@@ -181,7 +194,7 @@ func (l *pipeline) write(ctx context.Context) error {
 }
 
 func (l *pipeline) writeBlock(j *job) error {
-	if j.content != nil && j.content.raw && j.parts[0].index == 0 {
+	if l.plan.isRaw(j) && j.parts[0].index == 0 {
 		if err := l.align(); err != nil {
 			return err
 		}
@@ -190,6 +203,9 @@ func (l *pipeline) writeBlock(j *job) error {
 		return err
 	}
 	size := uint32(len(j.out))
+	if l.plan.opts.BlockList && !j.stored {
+		l.list = append(l.list, listEntry{j.key, blockAt{l.pos, size}, crc32.Checksum(j.out, castagnoli)})
+	}
 	if j.stored {
 		size |= blockRaw
 		l.rawed++

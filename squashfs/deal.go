@@ -33,9 +33,10 @@ func (l *pipeline) dealFragment(ctx context.Context, run *run) error {
 	j.parts = append(j.parts, run.parts...)
 	if l.cached(j) {
 		l.sendMade(j)
-	} else {
-		l.send(j)
+		return nil
 	}
+	l.fromBase(j)
+	l.send(j)
 	return nil
 }
 
@@ -60,8 +61,10 @@ func (l *pipeline) dealContent(ctx context.Context, c *content) error {
 			l.sendMade(j)
 			continue
 		}
-		if err := f.give(j); err != nil {
-			return c.source.fail(err)
+		if !l.fromBase(j) {
+			if err := f.give(j); err != nil {
+				return c.source.fail(err)
+			}
 		}
 		l.send(j)
 	}

@@ -19,7 +19,7 @@ const DefaultMemory = 256 << 20
 // Options say how to write an image. The zero value is ready for use: zstd 19,
 // 1 MiB blocks, owners, dates, hard links and xattrs kept as they are.
 //
-// Workers, Memory, Blocks, Trees, Progress and Warn do not change the image.
+// Workers, Memory, Blocks, Base, Trees, Progress and Warn do not change the image.
 type Options struct {
 	// Compression of data and metadata; the zero value is zstd:19.
 	Compression Compression
@@ -73,6 +73,12 @@ type Options struct {
 	// Blocks, where not nil, keeps compressed blocks: of what it has, nothing is
 	// read and compressed again. The image is the same with it and without.
 	Blocks Cache
+	// Base, where not nil, is an image to take blocks from that are the same in both.
+	// The image is the same with it and without.
+	Base *Base
+	// BlockList adds a list of the blocks behind the image, so that it can be a Base:
+	// about 26 bytes a block, in 4 KiB.
+	BlockList bool
 	// Trees, where not nil, keeps what is known of files that are known not to
 	// have changed: these are not read for the plan. It is not used with Exclude.
 	Trees Cache

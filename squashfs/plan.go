@@ -167,7 +167,12 @@ func (p *Plan) MaxSize() int64 {
 	// tables may end in a short block.
 	meta += (meta/metadataSize + 8) * 10
 	gaps := int64(len(p.raw)) * p.opts.RawAlign
-	return roundUp(p.stats.PlannedBytes+gaps+meta, padding)
+	size := roundUp(p.stats.PlannedBytes+gaps+meta, padding)
+	if p.opts.BlockList {
+		const entry = 16 + 10 + 10 + 4
+		size += roundUp(int64(listHeader)+entry*(p.stats.Blocks+p.stats.FragmentBlocks), padding)
+	}
+	return size
 }
 
 // eachInode calls f once for each inode below and at n.

@@ -70,12 +70,20 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 		return nil, err
 	}
 	sb.bytesUsed = e.pos
+	size := roundUp(int64(sb.bytesUsed), padding)
+	if len(l.list) > 0 {
+		list := l.keys.encodeList(l.list)
+		if _, err := w.WriteAt(list, size); err != nil {
+			return nil, err
+		}
+		size += int64(len(list))
+	}
 	if err := writeEnds(w, sb, options); err != nil {
 		return nil, err
 	}
 	return &Result{
 		Stats:     p.stats,
-		Size:      roundUp(int64(sb.bytesUsed), padding),
+		Size:      size,
 		BytesUsed: int64(sb.bytesUsed),
 		DataBytes: int64(l.pos) - p.dataStart(),
 		RawBlocks: l.rawed,
