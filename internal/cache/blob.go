@@ -109,24 +109,31 @@ func readBlob(f *os.File, fi fs.FileInfo, kind string, key Key, buf []byte) ([]b
 	return buf, nil
 }
 
-// write puts a blob of the given length in its place.
-func (s *Store) write(kind string, key Key, length int64, data [][]byte) error {
-	if !validKind(kind) {
-		return fmt.Errorf("no such kind: %q", kind)
+// sealedHeader is the whole of what comes before a content.
+func sealedHeader(kind string, key Key, data [][]byte) []byte {
+	length := 0
+	for _, part := range data {
+		length += len(part)
 	}
-	head := appendHeader(make([]byte, 0, headerSize), kind, key, length)
+	head := appendHeader(make([]byte, 0, headerSize), kind, key, int64(length))
 	sum := crc32.Checksum(head, castagnoli)
 	for _, part := range data {
 		sum = crc32.Update(sum, castagnoli, part)
 	}
-	head = binary.LittleEndian.AppendUint32(head, sum)
+	return binary.LittleEndian.AppendUint32(head, sum)
+}
 
+// write puts a blob in its place.
+func (s *Store) write(kind string, key Key, data [][]byte) error {
+	if !validKind(kind) {
+		return fmt.Errorf("no such kind: %q", kind)
+	}
 	name := blobName(kind, key)
 	f, temp, err := s.create(path.Dir(name))
 	if err != nil {
 		return err
 	}
-	if err = writeParts(f, head, data); err == nil {
+	if err = writeParts(f, sealedHeader(kind, key, data), data); err == nil {
 		err = s.place(temp, name)
 	}
 	if err != nil {
@@ -160,7 +167,8 @@ func (s *Store) place(temp, name string) error {
 	return err
 }
 
-// create makes a temporary file, locked to show that its process lives.
+// create makes a temporary file, locked to show that its process lives. Whom the cache's
+// own directory lets in may read: it can be shared.
 func (s *Store) create(dir string) (f *os.File, temp string, err error) {
 	temp = fmt.Sprintf("%s/%s%016x", dir, tempPrefix, rand.Uint64())
 	open := func() (*os.File, error) {

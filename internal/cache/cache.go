@@ -34,8 +34,9 @@ const DefaultLimit = 10 << 30
 // for is bounded by it.
 const MaxBlob = 256 << 20
 
-// usedStep is how exactly is known when a blob was used: a younger time of
-// modification is left alone, which saves a write each load.
+// usedStep is how exactly is known when a blob was used, which is its file's time of
+// modification. A younger one is left alone: setting it takes half as long as the
+// rest of Load.
 const usedStep = time.Hour
 
 // Key names a blob among those of its kind: a digest of all that decides what it holds.
@@ -49,7 +50,7 @@ type Store struct {
 	limit int64
 	warnings
 
-	added   atomic.Int64 // bytes saved
+	added   atomic.Int64 // bytes of files that Save was given
 	stopped atomic.Bool  // nothing is kept any more
 	closing sync.Once
 }
@@ -120,7 +121,8 @@ func (s *Store) discard(name string, damage error) string {
 }
 
 // Save keeps a blob, given in parts. It replaces one of the same kind and key. After the
-// first failure that others would follow, such as a full disk, nothing more is kept.
+// first failure that others would follow, such as a full disk, nothing more is kept, nor
+// after as much as Close would leave: the disk never holds more than about twice the limit.
 func (s *Store) Save(kind string, key Key, data ...[]byte) {
 	if s.stopped.Load() {
 		return
@@ -133,16 +135,28 @@ func (s *Store) Save(kind string, key Key, data ...[]byte) {
 		s.warn("large", "%d bytes of kind %s are not kept: the largest blob has %d", size, kind, int64(MaxBlob))
 		return
 	}
-	err := s.write(kind, key, size, data)
+	if size += int64(headerSize); s.added.Add(size) > s.afterTrim() {
+		s.stop(fmt.Errorf("what this process makes is more than the limit of %d bytes allows", s.limit))
+		return
+	}
+	err := s.write(kind, key, data)
 	switch {
-	case err == nil:
-		s.added.Add(int64(headerSize) + size)
 	case errors.Is(err, errPlace):
 		s.warn("place", "%v", err)
-	case !s.stopped.Swap(true):
+	case err != nil:
+		s.stop(err)
+	}
+}
+
+// stop ends the keeping.
+func (s *Store) stop(err error) {
+	if !s.stopped.Swap(true) {
 		s.warn("save", "nothing more is kept: %v", err)
 	}
 }
+
+// afterTrim is how many bytes Close leaves where there are more than the limit.
+func (s *Store) afterTrim() int64 { return s.limit - s.limit/10 }
 
 // Close trims the store to its limit if blobs were saved to it, and closes it. Blobs go
 // from the least recently used on, until a tenth of the limit is free: not each build has

@@ -162,7 +162,7 @@ func damages(whole []byte) map[string][]byte {
 
 func TestDamageIsFound(t *testing.T) {
 	s, w := open(t, t.TempDir(), 0)
-	want := content(key(1), 150)
+	want := content(key(1), 60)
 	s.Save("block", key(1), want)
 	whole, err := os.ReadFile(file(s, "block", key(1)))
 	if err != nil {
@@ -304,6 +304,76 @@ func TestCloseTrims(t *testing.T) {
 	if info, err := count(); err != nil || info.Bytes > 18000 || info.Bytes < 17000 {
 		t.Errorf("after writing: %+v, %v", info, err)
 	}
+}
+
+// More than the limit is not written only to be removed at the end.
+func TestSaveStopsAtLimit(t *testing.T) {
+	s, w := open(t, t.TempDir(), 10000)
+	for i := range 30 {
+		s.Save("block", key(i), content(key(i), 1000-headerSize))
+	}
+	w.want(t, "more than the limit of 10000 bytes")
+	if info, err := s.Info(context.Background()); err != nil || info.Bytes != 9000 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	s.Save("tree", key(1), make([]byte, MaxBlob+1))
+	if got := s.Load("tree", key(1), nil); got != nil {
+		t.Errorf("%d bytes were kept", len(got))
+	}
+	s, w = open(t, t.TempDir(), 0)
+	s.Save("tree", key(1), make([]byte, MaxBlob+1))
+	s.Save("tree", key(2), []byte("two"))
+	w.want(t, "the largest blob")
+	if s.Load("tree", key(1), nil) != nil || s.Load("tree", key(2), nil) == nil {
+		t.Error("the wrong one was kept")
+	}
+}
+
+// A kind is a directory's name.
+func TestKinds(t *testing.T) {
+	s, w := open(t, t.TempDir(), 0)
+	for _, kind := range []string{"", "..", "a/b", "Block", "kindofseventeenab"} {
+		if got := s.Load(kind, key(1), nil); got != nil {
+			t.Errorf("%q: %q", kind, got)
+		}
+		s, w := open(t, t.TempDir(), 0)
+		s.Save(kind, key(1), []byte("one"))
+		w.want(t, "no such kind")
+	}
+	w.want(t, "no such kind", "no such kind", "no such kind")
+	s.Save("kindofsixteenabc", key(1), []byte("one"))
+	if got := s.Load("kindofsixteenabc", key(1), nil); string(got) != "one" {
+		t.Errorf("%q", got)
+	}
+}
+
+// FuzzLoad: what a file holds is either a blob as Save writes it, or nothing.
+func FuzzLoad(f *testing.F) {
+	sealed := func(kind string, data string) []byte {
+		return append(sealedHeader(kind, key(1), [][]byte{[]byte(data)}), data...)
+	}
+	for _, kind := range []string{"block", "tree"} {
+		f.Add(sealed(kind, ""))
+		f.Add(sealed(kind, "some content"))
+	}
+	f.Add([]byte(magic))
+	s, err := Open(f.TempDir(), 0, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	s.Save("block", key(1), nil) // makes the directory
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(file(s, "block", key(1)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := s.Load("block", key(1), nil)
+		if got != nil && !bytes.Equal(b, sealed("block", string(got))) {
+			t.Errorf("%q gives %q", b, got)
+		}
+		if got == nil && len(b) >= headerSize && bytes.Equal(b, sealed("block", string(b[headerSize:]))) {
+			t.Errorf("%q is not loaded", b)
+		}
+	})
 }
 
 // A file that is locked is being written.

@@ -81,7 +81,7 @@ func (s *Store) GC(ctx context.Context, limit int64) (Removed, error) {
 
 // trim is Close's GC.
 func (s *Store) trim() error {
-	_, err := s.gc(context.Background(), s.limit, s.limit-s.limit/10)
+	_, err := s.gc(context.Background(), s.limit, s.afterTrim())
 	return err
 }
 
@@ -96,27 +96,33 @@ func (s *Store) gc(ctx context.Context, limit, target int64) (r Removed, err err
 			r.Temporary.add(fi.Size())
 		}
 	})
-	if err != nil || r.Left.Bytes <= limit {
-		return r, err
+	if err == nil && r.Left.Bytes > limit {
+		sortByUse(entries, time.Now())
+		err = s.shrink(ctx, entries, target, &r)
 	}
-	sortByUse(entries, time.Now())
+	return r, err
+}
+
+// shrink removes the first entries, until target bytes are left. The error is of the
+// first that cannot be removed; those behind it are tried.
+func (s *Store) shrink(ctx context.Context, entries []entry, target int64, r *Removed) (first error) {
 	for _, e := range entries {
 		if r.Left.Bytes <= target {
 			break
 		}
 		if ctx.Err() != nil {
-			return r, ctx.Err()
+			return ctx.Err()
 		}
-		e2 := s.root.Remove(blobName(e.kind, e.key))
-		if e2 != nil && !errors.Is(e2, fs.ErrNotExist) {
-			err = cmp.Or(err, fmt.Errorf("cache %s: %w", s.dir, e2))
+		err := s.root.Remove(blobName(e.kind, e.key))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			first = cmp.Or(first, fmt.Errorf("cache %s: %w", s.dir, err))
 			continue
 		}
 		r.add(e.size)
 		r.Left.Blobs--
 		r.Left.Bytes -= e.size
 	}
-	return r, err
+	return first
 }
 
 // sortByUse puts the least recently used first. Times that are yet to come are of a
