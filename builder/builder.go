@@ -52,6 +52,10 @@ type Options struct {
 	// paths, from one build to the next; "" is none. The image is the same with it
 	// and without.
 	Cache string
+	// Base is an ISO or a squashfs that was built before: what it has in common with
+	// the new one is taken from it; "" is none. The image is the same with it and
+	// without.
+	Base string
 	// SourceDate dates the image, and is the latest date that a file keeps. The
 	// zero value is no bound, and the epoch for the image itself.
 	SourceDate time.Time
@@ -66,9 +70,10 @@ type Options struct {
 
 	target   target // of Output
 	excluder excluder
-	cache    *cache.Store  // of Cache, while a build runs; may be nil
+	cache    *cache.Store // of Cache, while a build runs; may be nil
+	base     *squashfs.Base
 	tar      *squashfs.Tar // of Source.Tar, while a build runs
-	files    []*os.File    // that it reads
+	files    []*os.File    // that they read
 }
 
 // Progress is how far a build is.
@@ -158,6 +163,9 @@ func named(from, file string, err error) error {
 // open is the tree that becomes the squashfs; it is closed with close.
 func (o *Options) open(ctx context.Context) (fs.FS, error) {
 	o.openCache()
+	if err := o.openBase(); err != nil {
+		return nil, err
+	}
 	switch {
 	case o.Source.Closure != nil:
 		return o.Source.Closure.FS(), nil
@@ -206,10 +214,14 @@ func (o *Options) squashfsOptions() squashfs.Options {
 		AllRoot:     o.Source.AllRoot,
 		Workers:     o.Workers,
 		Memory:      o.Memory,
+		BlockList:   true,
 		Progress: func(p squashfs.Progress) {
 			o.progress(Progress{stages[p.Stage], p.Done, p.Total, p.Written})
 		},
 		Warn: func(path, msg string) { o.warn("%s: %s", path, msg) },
+	}
+	if o.Source.Closure != nil {
+		opts.RootOrder = nameOfPath
 	}
 	if len(o.excluder) > 0 {
 		opts.Exclude = o.excluder.exclude

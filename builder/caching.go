@@ -39,6 +39,7 @@ func (o *Options) closeCache() {
 
 // cacheOptions lets the squashfs use the cache.
 func (o *Options) cacheOptions(opts *squashfs.Options) {
+	opts.Base = o.base
 	if o.cache == nil {
 		return
 	}

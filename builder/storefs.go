@@ -117,6 +117,12 @@ func (s *storeFS) split(name string) (path fs.FS, rest string, err error) {
 	return path, rest, nil
 }
 
+// nameOfPath is a store path's name without the hash, which comes last.
+func nameOfPath(base string) string {
+	hash, name, _ := strings.Cut(base, "-")
+	return name + " " + hash
+}
+
 // narMode is the mode that Nix gives a file.
 func narMode(m fs.FileMode) (fs.FileMode, error) {
 	switch m.Type() {

@@ -337,7 +337,6 @@ func (x *indexer) list(n *inode, dir string) error {
 		return n.fail(err)
 	}
 	slices.SortFunc(found, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
-	n.dirInode = &dirInode{entries: make([]entry, 0, len(found))}
 	for i, d := range found {
 		if err := checkName(d.Name()); err != nil {
 			return n.fail(err)
@@ -345,6 +344,15 @@ func (x *indexer) list(n *inode, dir string) error {
 		if i > 0 && found[i-1].Name() == d.Name() {
 			return n.fail(fmt.Errorf("%q is listed twice", d.Name()))
 		}
+	}
+	if order := x.opts.RootOrder; n.dir == nil && order != nil {
+		slices.SortStableFunc(found, func(a, b fs.DirEntry) int { return cmp.Compare(order(a.Name()), order(b.Name())) })
+		defer func() {
+			slices.SortFunc(n.entries, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
+		}()
+	}
+	n.dirInode = &dirInode{entries: make([]entry, 0, len(found))}
+	for _, d := range found {
 		name := path.Join(dir, d.Name())
 		if x.opts.Exclude != nil && x.opts.Exclude(name, d) {
 			continue

@@ -29,6 +29,10 @@ type Options struct {
 	// Order says which small files and tails lie together; the zero value is
 	// [OrderDefault].
 	Order Order
+	// RootOrder, where not nil, says for a name in the root what its contents are
+	// placed by, instead of by that name: a store path by its name without the hash, so
+	// that a path that is built anew stays where it was.
+	RootOrder func(name string) string
 	// NoFragments keeps small files and the tails of large ones in blocks of
 	// their own rather than packed together.
 	NoFragments bool

@@ -255,6 +255,7 @@ type packFlags struct {
 	blockSize   string
 	order       string
 	memory      string
+	base        string
 }
 
 func (f *flags) addPack() {
@@ -263,6 +264,7 @@ func (f *flags) addPack() {
 	f.set.StringVar(&f.pack.order, "order", "", "`ORDER` of small files in blocks: similar ones together (smaller), or directory (quicker to read); default: similar, and directory for lz4, none and zstd:1 and 2")
 	f.set.StringVar(&f.pack.memory, "memory", "256M", "bound on the memory of blocks in flight, a `SIZE`")
 	f.addCache()
+	f.set.StringVar(&f.pack.base, "base", "", "ISO or squashfs `FILE` that isopress built before, to take over what both have in common")
 }
 
 // compressionHelp is what all verbs that compress take.
@@ -304,7 +306,7 @@ func (a *app) options(f *flags, args []string) (o builder.Options, err error) {
 	if err != nil {
 		fmt.Fprintf(a.stderr, "isopress: warning: the build goes on without a cache: %v\n", err)
 	}
-	o.Cache = dir
+	o.Cache, o.Base = dir, f.pack.base
 	return o, nil
 }
 
