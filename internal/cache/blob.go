@@ -139,10 +139,14 @@ func (s *Store) write(kind string, key Key, data [][]byte) error {
 	if err != nil {
 		_ = s.root.Remove(temp)
 	}
+	// Closed, and with that unlocked, last: until then nobody takes it for left over.
+	if e := f.Close(); e != nil && err == nil {
+		_ = s.root.Remove(name) // a network's disk may be full
+		err = e
+	}
 	return err
 }
 
-// writeParts writes a file and closes it.
 func writeParts(f *os.File, head []byte, data [][]byte) error {
 	_, err := f.Write(head)
 	for _, part := range data {
@@ -150,15 +154,15 @@ func writeParts(f *os.File, head []byte, data [][]byte) error {
 			_, err = f.Write(part)
 		}
 	}
-	return errors.Join(err, f.Close())
+	return err
 }
 
 // place gives a temporary file the blob's name.
 func (s *Store) place(temp, name string) error {
 	err := s.root.Rename(temp, name)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		// Between the file's closing and now another process may have taken it for left
-		// over, or the whole cache was removed, which the next blob finds.
+		// Another process may have taken the file for left over before it was locked,
+		// or the whole cache was removed, which the next blob finds.
 		return nil
 	}
 	if fi, e := s.root.Lstat(name); e == nil && fi.IsDir() {

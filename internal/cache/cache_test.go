@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -139,6 +140,48 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	if found := temps(t, s); len(found) > 0 {
 		t.Errorf("left behind: %q", found)
+	}
+}
+
+// What one process removes while another looks at it is no error of either.
+func TestUpkeepAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	for range 5 {
+		s, _ := open(t, dir, 0)
+		for i := range 500 {
+			k := key(i)
+			k[0] = 0 // all in one directory, so that they go while it is listed
+			s.Save("block", k, content(k, 5000))
+		}
+		var wg sync.WaitGroup
+		for p := range 5 {
+			s, w := open(t, dir, 0)
+			wg.Go(func() {
+				var err error
+				switch p {
+				case 0, 1:
+					_, err = s.GC(context.Background(), 0)
+				case 2, 3:
+					var res VerifyResult
+					if res, err = s.Verify(context.Background(), nil); len(res.Damaged) > 0 {
+						t.Errorf("damaged: %q", res.Damaged)
+					}
+				case 4:
+					for range 10 {
+						_, e := s.Info(context.Background())
+						err = errors.Join(err, e)
+					}
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				w.want(t)
+			})
+		}
+		wg.Wait()
+		if info, err := s.Info(context.Background()); err != nil || info.Blobs > 0 {
+			t.Errorf("left: %+v, %v", info, err)
+		}
 	}
 }
 
