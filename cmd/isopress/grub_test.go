@@ -101,13 +101,13 @@ func (w *typist) Write(p []byte) (int, error) {
 }
 
 // GRUB starts the system from CD and disk, under both firmwares, and whatever entry
-// is chosen over the serial line.
+// is chosen over the serial line. (Under UEFI, GRUB 2.06 has no room for this kernel in 256 MiB.)
 func TestGRUBBoots(t *testing.T) {
 	testenv.NeedTool(t, "qemu-system-x86_64", "grub-mkimage")
 	image := filepath.Join(t.TempDir(), "grub.iso")
 	r := press(t, append(grubClosure(t), "--cmdline", nastyParams, "-o", image)...)
 	checkGRUBManifest(t, r)
-	const first, down = "\x01", "\x0e" // Ctrl-A and Ctrl-N
+	const down = "\x0e" // Ctrl-N
 	seen := func(cmdline string) string { return strings.ReplaceAll(cmdline, nastyParams, nastySeen) }
 	system := "/boot/kernel " + seen(r.Boot.Cmdline)
 	road := r.Boot.Specialisations[0]
@@ -118,14 +118,13 @@ func TestGRUBBoots(t *testing.T) {
 		cmdline  string
 	}{
 		{qemu.BIOS, qemu.CDROM, "", system},
-		{qemu.BIOS, qemu.Virtio, first + down + down + "\r", system + " copytoram"},
-		// Keys here, too: on a busy host OVMF's keyboard may press one by itself, which stops the clock.
-		{qemu.UEFI, qemu.CDROM, first + "\r", system},
-		{qemu.UEFI, qemu.Virtio, first + strings.Repeat(down, 4) + "\r", "/" + road.Kernel + " " + seen(road.Cmdline)},
+		{qemu.BIOS, qemu.Virtio, down + down + "\r", system + " copytoram"},
+		{qemu.UEFI, qemu.CDROM, "", system},
+		{qemu.UEFI, qemu.Virtio, strings.Repeat(down, 4) + "\r", "/" + road.Kernel + " " + seen(road.Cmdline)},
 	} {
 		t.Run(string(tc.firmware)+" "+string(tc.attach), func(t *testing.T) {
 			stdin, keys := io.Pipe()
-			console := &typist{after: "Power off", keys: tc.keys, stdin: keys}
+			console := &typist{after: "executed automatically", keys: tc.keys, stdin: keys}
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			res, err := qemu.Run(ctx, qemu.Config{Image: image, Firmware: tc.firmware, Attach: tc.attach, Memory: 512 << 20,
