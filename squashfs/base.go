@@ -50,6 +50,7 @@ const (
 	listHeader = len(listMagic) + 4 + 4 + sha256.Size
 	leastEntry = len(blockName{}) + 1 + 1 + 4
 	maxList    = 1 << 30
+	leastList  = 4 // blocks: an image of fewer is made anew as quickly
 )
 
 // listEntry is a block of the image that is written.

@@ -81,7 +81,7 @@ type Options struct {
 	// The image is the same with it and without.
 	Base *Base
 	// BlockList adds a list of the blocks behind the image, so that it can be a Base:
-	// about 26 bytes a block, in 4 KiB.
+	// about 26 bytes a block, rounded up to 4 KiB, where it has four blocks or more.
 	BlockList bool
 	// Trees, where not nil, keeps what is known of files that are known not to
 	// have changed: these are not read for the plan. It is not used with Exclude.

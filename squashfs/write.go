@@ -71,7 +71,7 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	}
 	sb.bytesUsed = e.pos
 	size := roundUp(int64(sb.bytesUsed), padding)
-	if len(l.list) > 0 {
+	if len(l.list) >= leastList {
 		list := l.keys.encodeList(l.list)
 		if _, err := w.WriteAt(list, size); err != nil {
 			return nil, err

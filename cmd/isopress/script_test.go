@@ -12,8 +12,23 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// The user's own cache is none of the tests' business.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"isopress": main})
+	testscript.Main(ownCache{m}, map[string]func(){"isopress": main})
+}
+
+type ownCache struct{ *testing.M }
+
+func (c ownCache) Run() int {
+	dir, err := os.MkdirTemp("", "isopress-test-cache-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv("XDG_CACHE_HOME", dir); err != nil {
+		panic(err)
+	}
+	return c.M.Run()
 }
 
 // TestScripts runs the command lines of testdata/script: each is a session with
@@ -21,6 +36,10 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".tmp/cache"))
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"store":   makeStore,
 			"nothing": onlyThese,
