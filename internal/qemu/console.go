@@ -10,7 +10,7 @@ const (
 	maxTail = 8 << 10  // bytes of finished lines that are kept for error messages
 )
 
-// The last words that end a run: the kernel's, and those of isopress's own initrd, which waits for ever.
+// The last words that end a run: the kernel's, and those of isopress's own loaders and initrd, which wait for ever.
 var (
 	panicMark = []byte("Kernel panic - not syncing")
 	stopMark  = []byte("isopress: THE BOOT STOPS HERE")

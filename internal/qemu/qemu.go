@@ -92,7 +92,7 @@ type Result struct {
 var (
 	ErrTimeout = errors.New("timed out")    // the context's deadline passed
 	ErrPanic   = errors.New("kernel panic") // the console said "Kernel panic - not syncing"
-	ErrStopped = errors.New("boot stopped") // isopress's own initrd gave up, and said why
+	ErrStopped = errors.New("boot stopped") // isopress's own loader or initrd gave up, and said why
 	ErrEnded   = errors.New("guest ended before the expected output")
 )
 
