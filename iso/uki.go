@@ -1,6 +1,7 @@
 package iso
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -18,6 +19,12 @@ const (
 	peVirtualAlign   = 4096
 	peMinOptional    = 112 // PE32+, without data directories
 	peOptionalOffset = 24  // from the signature
+	peDirectories    = 108 // in the optional header: how many data directories follow, then these
+	peCertificates   = 4   // the data directory of the signatures
+	peMaxSections    = 96  // that loaders take
+
+	maxStub       = 32 << 20
+	maxStubMemory = 64 << 20
 )
 
 // uki is the head of a unified kernel image: all of it but kernel and initrd.
@@ -54,8 +61,9 @@ func parsePE(image []byte) (peFile, error) {
 		return p, errors.New("no PE32+ file")
 	}
 	p.sections = int64(le.Uint16(image[p.coff+2:]))
-	p.table = p.optional + int64(le.Uint16(image[p.coff+16:]))
-	if p.headers() > int64(len(image)) || p.table+p.sections*peSectionSize > p.headers() {
+	optional := int64(le.Uint16(image[p.coff+16:])) // SizeOfOptionalHeader
+	p.table = p.optional + optional
+	if optional < peMinOptional || p.headers() > int64(len(image)) || p.table+p.sections*peSectionSize > p.headers() {
 		return p, errors.New("PE headers are cut off")
 	}
 	return p, nil
@@ -66,13 +74,63 @@ func (p peFile) headers() int64 { return int64(le.Uint32(p.image[p.optional+60:]
 
 // ends returns where the sections' data end in the file, and where the image ends in memory.
 func (p peFile) ends() (file, memory int64) {
-	file = p.headers()
+	file, memory = p.headers(), p.headers()
 	for i := range p.sections {
 		h := p.image[p.table+i*peSectionSize:]
-		memory = max(memory, int64(le.Uint32(h[12:]))+int64(le.Uint32(h[8:])))
-		file = max(file, int64(le.Uint32(h[20:]))+int64(le.Uint32(h[16:])))
+		raw := int64(le.Uint32(h[16:]))
+		memory = max(memory, int64(le.Uint32(h[12:]))+max(int64(le.Uint32(h[8:])), raw))
+		if raw > 0 {
+			file = max(file, int64(le.Uint32(h[20:]))+raw)
+		}
 	}
 	return file, memory
+}
+
+// room returns where the section table must end: with the headers, ahead of the sections' data.
+func (p peFile) room() int64 {
+	end := p.headers()
+	for i := range p.sections {
+		h := p.image[p.table+i*peSectionSize:]
+		if le.Uint32(h[16:]) > 0 {
+			end = min(end, int64(le.Uint32(h[20:])))
+		}
+	}
+	return end
+}
+
+// checkStub reports what a stub cannot be.
+func (p peFile) checkStub() error {
+	file, memory := p.ends()
+	align := le.Uint32(p.image[p.optional+32:]) // SectionAlignment
+	switch {
+	case len(p.image) > maxStub:
+		return fmt.Errorf("%d bytes: no stub is that large", len(p.image))
+	case file > int64(len(p.image)):
+		return errors.New("is cut off")
+	case memory > maxStubMemory:
+		return fmt.Errorf("takes %d bytes of memory: no stub is that large", memory)
+	case p.sections > peMaxSections:
+		return fmt.Errorf("%d sections, at most %d load", p.sections, peMaxSections)
+	case align > peVirtualAlign:
+		return fmt.Errorf("its sections are aligned to %d bytes, must be %d or less", align, peVirtualAlign)
+	}
+	for i := range p.sections {
+		name := string(bytes.TrimRight(p.image[p.table+i*peSectionSize:][:8], "\x00"))
+		if name == ".cmdline" || name == ".initrd" || name == ".linux" {
+			return fmt.Errorf("has a section %s: give a stub alone, and no unified kernel image", name)
+		}
+	}
+	return nil
+}
+
+// forget takes out where signatures and symbols are. They lie behind the sections and are not kept;
+// what lies there then is none, and firmware that measures the file would leave it out.
+func (p peFile) forget() {
+	clear(p.image[p.coff+8 : p.coff+16]) // PointerToSymbolTable, NumberOfSymbols
+	at := p.optional + peDirectories + 4 + 8*peCertificates
+	if le.Uint32(p.image[p.optional+peDirectories:]) > peCertificates && at+8 <= p.table {
+		clear(p.image[at : at+8])
+	}
 }
 
 // newUKI makes the head of a unified kernel image, with room for the sections that finish adds.
@@ -82,18 +140,19 @@ func newUKI(b *Boot) (uki, error) {
 		stub = uefiStub
 	}
 	p, err := parsePE(stub)
+	if err == nil {
+		err = p.checkStub()
+	}
 	if err != nil {
 		return uki{}, fmt.Errorf("iso: EFI stub: %w", err)
 	}
 	file, memory := p.ends()
-	if file > int64(len(stub)) {
-		return uki{}, errors.New("iso: EFI stub: is cut off")
-	}
 	var u uki
 	u.head = padded(append([]byte{}, stub[:file]...), sectorSize)
 	u.cmdline = int64(len(u.head))
 	u.head = append(u.head, padded(append([]byte(b.Cmdline), 0), sectorSize)...)
 	p.image = u.head
+	p.forget()
 	sections := int64(1) // .linux
 	if b.Initrd != "" {
 		sections++
@@ -102,7 +161,7 @@ func newUKI(b *Boot) (uki, error) {
 	if b.Cmdline != "" { // firmware may refuse an empty section
 		a.section(".cmdline", u.cmdline, int64(len(b.Cmdline)))
 	}
-	if a.table+(a.sections+sections)*peSectionSize > a.headers() {
+	if a.table+(a.sections+sections)*peSectionSize > a.room() {
 		a.err = errNoRoom
 	}
 	u.base, u.memory = a.peFile, a.memory
@@ -133,7 +192,7 @@ type appender struct {
 
 func (a *appender) section(name string, pos, size int64) {
 	at := a.table + a.sections*peSectionSize
-	if at+peSectionSize > a.headers() {
+	if at+peSectionSize > a.room() {
 		a.err = errNoRoom
 		return
 	}
