@@ -210,6 +210,9 @@ func TestClusterSizes(t *testing.T) {
 				if got := e.clusterBlocks * blockSize; got > unit || unit > 64<<10 {
 					t.Errorf("clusters of %d, ClusterSize said %d", got, unit)
 				}
+				if e.size()%sectorSize != 0 || e.headSize()%sectorSize != 0 {
+					t.Errorf("a partition of %d bytes, its head of %d: no whole sectors", e.size(), e.headSize())
+				}
 				if is32 && (e.clusters < 65525 || 2*e.fatBlocks*blockSize > 1200<<10) || !is32 && (e.clusters < 4085 || e.clusters > 65524) {
 					t.Errorf("%d clusters, FATs of %d blocks", e.clusters, e.fatBlocks)
 				}

@@ -85,8 +85,8 @@ func newESP(pieces []piece, cluster int64, fat32 bool) esp {
 		e.used = max(e.used, first+count)
 		e.fileSize += p.size
 	}
-	// Whole sectors of the ISO, whatever the size of cluster.
-	e.clusters = roundUp(max(e.used, least), sectorSize/blockSize)
+	// Whole sectors of the ISO, whatever the size of cluster: the directories end with one.
+	e.clusters = e.directories() + roundUp(max(e.used, least)-e.directories(), sectorSize/blockSize)
 	e.fatBlocks = roundUp((fatFirst+e.clusters)*e.entrySize(), blockSize) / blockSize
 	for e.headSize()%sectorSize != 0 {
 		e.reserved++
