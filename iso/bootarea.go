@@ -60,7 +60,11 @@ func (w *Writer) findBootFiles(b *bootArea, o *Boot) (err error) {
 	if b.kernel == b.initrd {
 		return fmt.Errorf("iso: %s: is kernel and initrd", o.Kernel)
 	}
+	size := int64(0)
 	for _, c := range b.files() {
+		if size += c.size; size > maxUKI {
+			return fmt.Errorf("iso: kernel and initrd: %d bytes, the EFI system partition holds %d", size, int64(maxUKI))
+		}
 		if c.holder == nil {
 			c.placed = true
 			continue
@@ -121,7 +125,7 @@ func (b *bootArea) lay(o *Boot) error {
 		return err
 	}
 	b.esp = newESP(pieces, cluster, o.FAT32)
-	if b.esp.clusters > fatMaxClusters && !o.FAT32 {
+	if b.esp.used*cluster > fatMaxClusters*fatMaxCluster {
 		return fmt.Errorf("iso: kernel and initrd reach over %d bytes, the EFI system partition holds %d", b.esp.used*cluster, int64(maxUKI))
 	}
 	b.efi.pieces, b.efi.size = pieces, b.esp.fileSize

@@ -339,3 +339,39 @@ func TestPartitionAttributes(t *testing.T) {
 		contains(t, run(t, "sgdisk", "-i", fmt.Sprint(i), path), "Attribute flags: D000000000000000")
 	}
 }
+
+// No size of kernel and initrd is more than an error.
+func TestHugeBootFiles(t *testing.T) {
+	const gib = 1 << 30
+	for _, is32 := range []bool{false, true} {
+		for _, tt := range []struct {
+			kernel, initrd int64
+			within         int64 // where the initrd lies in a larger file, if it does
+			want           string
+		}{
+			{gib, gib - 8<<20, 0, ""},
+			{maxUKI, maxUKI, 0, "kernel and initrd: 4292411392 bytes, the EFI system partition holds"},
+			{gib, gib, 0, "kernel and initrd: 2147483648 bytes"},
+			{1, 3 * gib, 0, "initrd i: 3221225472 bytes"},
+			{1, gib, 4 << 40, "kernel and initrd reach over"},
+			{1, gib, gib, "kernel and initrd reach over"},
+		} {
+			t.Run(fmt.Sprint(is32, tt), func(t *testing.T) {
+				files := []File{{Path: "k", Size: tt.kernel}, {Path: "i", Size: tt.initrd}, {Path: "s", Size: 5 << 40, Grow: true}}
+				if tt.within > 0 {
+					files[1].Within, files[1].Offset = "s", tt.within
+				}
+				w, err := NewWriter(nil, Options{VolumeID: "X", Files: files, Boot: &Boot{Kernel: "k", Initrd: "i", FAT32: is32}})
+				if tt.want == "" {
+					if err != nil || w.boot.esp.clusters*w.boot.esp.clusterBlocks*blockSize > 2*gib+64<<20 {
+						t.Error(err)
+					}
+					return
+				}
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want %q", err, tt.want)
+				}
+			})
+		}
+	}
+}
