@@ -37,7 +37,7 @@ func (p *Plan) findRaw() error {
 
 // lookUp finds a path, and follows no links.
 func (p *Plan) lookUp(name string) (*inode, error) {
-	if !fs.ValidPath(name) || name == "." {
+	if !validPath(name) || name == "." {
 		return nil, fs.ErrInvalid
 	}
 	n := p.root

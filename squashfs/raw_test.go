@@ -118,6 +118,25 @@ func TestRawFilesAreShared(t *testing.T) {
 	}
 }
 
+// A raw file's name has any bytes.
+func TestRawName(t *testing.T) {
+	const name = "b\xf6\xf6t/vmlinuz"
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("kernel"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Prepare(t.Context(), DirFS(dir), Options{Raw: []string{name}, RawAlign: 2048})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.RawFiles(); len(got) != 1 || got[0] != (RawFile{name, 2048, 6}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestRawErrors(t *testing.T) {
 	tree := fstest.MapFS{"dir/file": {Data: []byte("x")}, "link": {Data: []byte("dir/file"), Mode: fs.ModeSymlink}}
 	for name, want := range map[string]string{
