@@ -83,7 +83,7 @@ build() {
     grub) flags=(--boot-loader grub) ;;
   esac
   "$isopress" build --closure "$closure/store-paths" --registration "$closure/registration" \
-    --system "$(readlink "$closure/result")" "${build_flags[@]}" "${flags[@]}" -q -o "$work/$1.iso" 2>"$work/log" ||
+    --system "$(readlink "$closure/result")" --cache off "${build_flags[@]}" "${flags[@]}" -q -o "$work/$1.iso" 2>"$work/log" ||
     sed -n 's/^isopress: //p; q' "$work/log" > "$work/$1.reason"
   rm "$work/log"
 }

@@ -190,7 +190,7 @@ command_of() {
   case $1 in
     mksquashfs) argv+=(-noappend -b $block $(mksquashfs_codec "$4") -processors "$jobs" -no-progress -quiet $3) ;;
     gensquashfs) argv+=(-b $block $(gensquashfs_codec "$4") -j "$jobs" -e -q $3 "$image") ;;
-    isopress) argv+=(--compression "$4" --block-size $block -j "$jobs" -q $3 -o "$image") ;;
+    isopress) argv+=(--compression "$4" --block-size $block --cache off -j "$jobs" -q $3 -o "$image") ;;
   esac
 }
 

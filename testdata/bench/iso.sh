@@ -187,7 +187,7 @@ END
 
 pressed() {
   step "$isopress" build --closure "$closure/store-paths" --registration "$closure/registration" --system "$system" \
-    --compression "$compression" --block-size 1M -j "$jobs" "${build_flags[@]}" -q -o "$1"
+    --compression "$compression" --block-size 1M --cache off -j "$jobs" "${build_flags[@]}" -q -o "$1"
 }
 
 # --- The table

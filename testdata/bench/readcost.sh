@@ -98,7 +98,7 @@ build() {
     argv=("$isopress" squashfs)
     if [ -n "$closure" ]; then argv+=(--closure "$closure/store-paths" --registration "$closure/registration")
     else argv+=(--root "$tree"); fi
-    argv+=(--order "$1" --compression "$compression" -j "$jobs" -q -o "$image")
+    argv+=(--order "$1" --compression "$compression" --cache off -j "$jobs" -q -o "$image")
   fi
   "${argv[@]}" >"$work/log" 2>&1
 }
