@@ -19,8 +19,11 @@ const (
 	rootFile   = "rootfs.squashfs"    // where isopress-init looks for a whole root
 )
 
-// maxManifest is what the manifest may take beyond its size before anything is known.
-const maxManifest = 64 << 10
+// What the manifest may take beyond its size before anything is known.
+const (
+	moreManifest  = 64 << 10
+	manifestEntry = 512 // for each kernel and initrd
+)
 
 // Build writes the source as a bootable ISO.
 func Build(ctx context.Context, o Options) (*Result, error) {
@@ -119,11 +122,17 @@ func (o *Options) squashfsFile() string {
 }
 
 func (b *isoBuild) newWriter() (*iso.Writer, error) {
-	text, err := b.manifest.encode()
+	size, err := b.maxManifest()
 	if err != nil {
 		return nil, err
 	}
-	return iso.NewWriter(b.out, b.isoOptions(b.boot, b.plan, int64(len(text))+maxManifest))
+	return iso.NewWriter(b.out, b.isoOptions(b.boot, b.plan, size))
+}
+
+// maxManifest is a bound on the manifest's size.
+func (b *isoBuild) maxManifest() (int64, error) {
+	text, err := b.manifest.encode()
+	return int64(len(text) + moreManifest + manifestEntry*len(b.boot.payloads())), err
 }
 
 // isoOptions lay the ISO out, with a bound on the manifest's size. Without a plan

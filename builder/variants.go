@@ -3,6 +3,8 @@ package builder
 import (
 	"context"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/isopress/isopress/internal/kcmdline"
@@ -105,13 +107,18 @@ func (b *bootFiles) variantDir(name string) string {
 	if safe == "" {
 		safe = "-"
 	}
-	dir := fmt.Sprintf("boot/specialisation/%.64s", safe)
-	for _, v := range b.variants {
-		if strings.HasPrefix(v.kernel.name, dir+"/") || strings.HasPrefix(v.initrd.name, dir+"/") {
-			return fmt.Sprintf("%s-%d", dir, len(b.variants))
-		}
+	first := fmt.Sprintf("boot/specialisation/%.64s", safe)
+	dir := first
+	for n := 1; b.hasDir(dir); n++ {
+		dir = fmt.Sprintf("%s-%d", first, n)
 	}
 	return dir
+}
+
+// hasDir tells whether a directory has one of the files, for a file system that does not tell
+// case apart.
+func (b *bootFiles) hasDir(dir string) bool {
+	return slices.ContainsFunc(b.payloads(), func(p *payload) bool { return strings.EqualFold(path.Dir(p.name), dir) })
 }
 
 // variantCmdline is a specialisation's command line; it boots from the same medium.
