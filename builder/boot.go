@@ -83,9 +83,10 @@ func checkCmdline(line string) error {
 type payload struct {
 	name   string // in the ISO
 	size   int64
-	host   string // the file that it is; "" for an initrd of our own
-	packed []byte // an initrd of our own
-	inside string // its path in the squashfs, where that has it too
+	host   string      // the file that it is; "" for an initrd of our own
+	info   fs.FileInfo // of host, when it was looked at
+	packed []byte      // an initrd of our own
+	inside string      // its path in the squashfs, where that has it too
 }
 
 func (p *payload) open() (io.ReadCloser, error) {
@@ -204,7 +205,7 @@ func kernelPayload(name, from, host string) (payload, error) {
 	if err := iso.CheckKernel(f, size); err != nil {
 		return payload{}, named(from, host, err)
 	}
-	return payload{name: name, size: size, host: host}, nil
+	return hostPayload(name, host, f, size)
 }
 
 // openFile opens a file that has content; errors begin with from and its name.
@@ -265,7 +266,12 @@ func (o *Options) initrdPayload(name, from, host string) (payload, error) {
 	if _, err := io.ReadFull(f, head[:]); err != nil || !looksPacked(head[:]) {
 		o.warn("%s: does not look like an initrd: neither a cpio archive nor compressed", host)
 	}
-	return payload{name: name, size: size, host: host}, nil
+	return hostPayload(name, host, f, size)
+}
+
+func hostPayload(name, host string, f *os.File, size int64) (payload, error) {
+	info, err := f.Stat()
+	return payload{name: name, size: size, host: host, info: info}, err
 }
 
 // looksPacked knows how the kernel's initrds begin (init/initramfs.c, lib/decompress.c).

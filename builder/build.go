@@ -48,6 +48,9 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 			return err
 		}
 		plan, err := o.plan(ctx, tree, boot.rawOptions(o.squashfsOptions(), o.Boot.FAT32), boot.beside())
+		if err == nil {
+			err = o.checkUnchanged(boot, plan)
+		}
 		if err != nil {
 			return err
 		}
@@ -78,6 +81,9 @@ func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
 		if err := step(ctx); err != nil {
 			return 0, err
 		}
+	}
+	if err := b.checkUnchanged(b.boot, b.plan); err != nil {
+		return 0, err
 	}
 	text, err := b.manifest.encode()
 	if err != nil {

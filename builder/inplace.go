@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -29,7 +30,30 @@ func (o *Options) findInPlace(ctx context.Context, tree fs.FS, b *bootFiles) err
 		}
 		var err error
 		if p.inside, err = o.findInTree(ctx, tree, p); err != nil {
+			return o.hint(fmt.Errorf("looking for %s in what is pressed: %w", p.host, err))
+		}
+	}
+	return nil
+}
+
+// checkUnchanged finds files that are no longer as they were when they were looked at,
+// and those of the squashfs that are not like them any more.
+func (o *Options) checkUnchanged(b *bootFiles, plan *squashfs.Plan) error {
+	for _, p := range b.payloads() {
+		if p.host == "" {
+			continue
+		}
+		info, err := os.Stat(p.host)
+		if err != nil {
 			return err
+		}
+		if !os.SameFile(info, p.info) || info.Size() != p.size || !info.ModTime().Equal(p.info.ModTime()) {
+			return o.hint(fmt.Errorf("%s: %w", p.host, squashfs.ErrChanged))
+		}
+		for _, r := range plan.RawFiles() {
+			if r.Path == p.inside && r.Size != p.size {
+				return o.hint(fmt.Errorf("%s: %w", p.inside, squashfs.ErrChanged))
+			}
 		}
 	}
 	return nil
@@ -120,7 +144,7 @@ func (o *Options) treePath(host string) string {
 		return ""
 	}
 	real, err := dir.Resolve(host)
-	if err != nil {
+	if err != nil || !sameFile(host, real) {
 		return ""
 	}
 	rel, err := filepath.Rel(string(dir), real)
@@ -132,6 +156,14 @@ func (o *Options) treePath(host string) string {
 		return ""
 	}
 	return name
+}
+
+// sameFile tells whether the host finds the file real by the name host: in a tree, an
+// absolute symlink leads to another place.
+func sameFile(host, real string) bool {
+	a, errA := os.Stat(host)
+	b, errB := os.Lstat(real)
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 // kept tells whether a path of the tree is a regular file, and neither it nor a
@@ -202,16 +234,24 @@ func (p *payload) file(squashfsFile string, plan *squashfs.Plan) iso.File {
 }
 
 // recordInPlace records the payloads that were written with the squashfs, as they
-// lie there.
+// lie there, and compares them with the files that were given.
 func (b *isoBuild) recordInPlace(ctx context.Context) error {
 	for _, p := range b.boot.payloads() {
 		if p.inside == "" {
 			continue
 		}
-		e := b.iso.Extent(p.name)
-		h := sha256.New()
-		if _, err := io.Copy(h, io.NewSectionReader(b.out, e.Offset, e.Size)); err != nil {
+		host, err := p.open()
+		if err != nil {
+			return err
+		}
+		e, h := b.iso.Extent(p.name), sha256.New()
+		same, err := sameBytes(host, io.TeeReader(io.NewSectionReader(b.out, e.Offset, e.Size), h))
+		host.Close() // read only: nothing is lost with its error
+		if err != nil {
 			return b.readBack(err)
+		}
+		if !same {
+			return b.hint(fmt.Errorf("%s: %w", p.inside, squashfs.ErrChanged))
 		}
 		f := p.file(b.squashfsFile(), b.plan)
 		b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: f.Path, Size: e.Size,
