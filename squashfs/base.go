@@ -162,10 +162,19 @@ func (b *Base) parse(list []byte, limit int64) error {
 	return nil
 }
 
+// Fits tells whether an image of these options can take blocks from the base: whether the
+// base's were made with the same compression, by the same engine, and of the same block size.
+func (b *Base) Fits(o Options) bool {
+	o, err := o.withDefaults()
+	return err == nil && b.fits(newBlockKeys(&o))
+}
+
+func (b *Base) fits(keys blockKeys) bool { return b.setup == sha256.Sum256(keys.prefix) }
+
 // load returns a block as it is stored in the base, or nil. Whether it is what its key says
 // is still to be seen.
 func (b *Base) load(keys blockKeys, key [32]byte, buf []byte) []byte {
-	if b == nil || b.setup != sha256.Sum256(keys.prefix) {
+	if b == nil || !b.fits(keys) {
 		return nil
 	}
 	at, ok := b.blocks[blockName(key[:])]
@@ -188,8 +197,13 @@ type verifier struct {
 	buf []byte
 }
 
-// holds tells whether stored, of a base, expands to just the job's parts.
+// holds tells whether stored, of a base, is what was written there and expands to just the
+// job's parts. One does not follow from the other: zstd's frames have a bit that no decoder
+// looks at.
 func (v *verifier) holds(p *Plan, j *job, stored []byte) bool {
+	if crc32.Checksum(stored, castagnoli) != p.opts.Base.blocks[blockName(j.key[:])].check {
+		return false
+	}
 	if v.Decoder == nil {
 		dec, err := codec.NewDecoder(p.opts.Compression.algorithm().engine())
 		if err != nil {
