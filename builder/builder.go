@@ -277,6 +277,8 @@ func (o *Options) plan(ctx context.Context, tree fs.FS, opts squashfs.Options, e
 // hint adds to an error of the source what its user can do.
 func (o *Options) hint(err error) error {
 	switch {
+	case errors.Is(err, squashfs.ErrChanged) && o.trustsRegistration():
+		return fmt.Errorf("%w, or it is not what the registration's NAR hash says: nix-store --verify-path tells, and --cache off reads it anew", err)
 	case errors.Is(err, squashfs.ErrChanged):
 		return fmt.Errorf("%w; what is pressed must hold still: leave the file out with --exclude, or press a copy or a snapshot", err)
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:

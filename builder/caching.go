@@ -1,7 +1,11 @@
 package builder
 
 import (
+	"errors"
+	"io/fs"
+	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/isopress/isopress/internal/cache"
 	"github.com/isopress/isopress/internal/nix"
@@ -19,12 +23,54 @@ func (o *Options) openCache() {
 	if o.Cache == "" {
 		return
 	}
+	if o.pressesCache() {
+		o.warn("the build goes on without a cache: %s lies within %s, which is to go into the image", o.Cache, o.Source.Root)
+		return
+	}
+	o.oneAtATime()
 	s, err := cache.Open(o.Cache, 0, func(msg string) { o.warn("%s", msg) })
 	if err != nil {
 		o.warn("the build goes on without a cache: %v", err)
 		return
 	}
 	o.cache = s
+}
+
+// pressesCache tells whether the cache lies in the tree that is pressed, which would change
+// while it is read, and with each build.
+func (o *Options) pressesCache() bool {
+	if o.Source.Root == "" {
+		return false
+	}
+	dir, err := filepath.Abs(o.Cache)
+	for ; err == nil; dir = filepath.Dir(dir) {
+		real, err := realDir(dir)
+		if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+			continue // what is there lies further up
+		}
+		return err == nil && target{file: filepath.Join(real, "cache")}.checkOutside(o.Source.Root) != nil
+	}
+	return false
+}
+
+// oneAtATime keeps Progress and Warn from being called by the cache and by package
+// squashfs at once.
+func (o *Options) oneAtATime() {
+	var mu sync.Mutex
+	if tell := o.Progress; tell != nil {
+		o.Progress = func(p Progress) {
+			mu.Lock()
+			defer mu.Unlock()
+			tell(p)
+		}
+	}
+	if tell := o.Warn; tell != nil {
+		o.Warn = func(msg string) {
+			mu.Lock()
+			defer mu.Unlock()
+			tell(msg)
+		}
+	}
 }
 
 // closeCache keeps it to its limit.
@@ -39,7 +85,9 @@ func (o *Options) closeCache() {
 
 // cacheOptions lets the squashfs use the cache.
 func (o *Options) cacheOptions(opts *squashfs.Options) {
-	opts.Base = o.base
+	if opts.Base = o.base; o.base != nil && !o.base.Fits(*opts) {
+		o.warn("--base %s: nothing is taken from it: it was made with another --compression or --block-size, or by another version of the engine", o.Base)
+	}
 	if o.cache == nil {
 		return
 	}
@@ -47,10 +95,15 @@ func (o *Options) cacheOptions(opts *squashfs.Options) {
 	if o.Compression.DefaultOrder() == squashfs.OrderSimilar {
 		opts.Blocks = kindOfCache{o.cache, cachedBlocks}
 	}
-	if c := o.Source.Closure; c != nil && c.registration != nil {
+	if o.trustsRegistration() {
 		opts.Trees = kindOfCache{o.cache, cachedTrees}
-		opts.TreeKey = c.treeKeys()
+		opts.TreeKey = o.Source.Closure.treeKeys()
 	}
+}
+
+// trustsRegistration tells whether store paths are taken to be what their NAR hashes say.
+func (o *Options) trustsRegistration() bool {
+	return o.cache != nil && o.Source.Closure != nil && o.Source.Closure.registration != nil
 }
 
 // treeKeys name the state of store paths, which never change: by path and NAR
