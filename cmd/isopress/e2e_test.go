@@ -248,7 +248,7 @@ func TestSameBytes(t *testing.T) {
 	dir := t.TempDir()
 	c := testenv.Closure(t)
 	one := filepath.Join(dir, "one.iso")
-	press(t, demoArgs(t, one, "-j", "1", "--compression", "zstd:3")...)
+	press(t, demoArgs(t, one, "-j", "1", "--compression", "zstd:3", "--cache", "off")...)
 	want := digest(t, one)
 
 	root := filepath.Join(dir, "root")
@@ -270,7 +270,7 @@ func TestSameBytes(t *testing.T) {
 	}
 	four := filepath.Join(dir, "four.iso")
 	press(t, "build", "--closure", list, "--registration", c.Registration, "--system", c.System,
-		"--store-root", root, "-j", "4", "--memory", "8M", "--compression", "zstd:3", "-o", four)
+		"--store-root", root, "-j", "4", "--memory", "8M", "--compression", "zstd:3", "--cache", "off", "-o", four)
 	if got := digest(t, four); got != want {
 		t.Errorf("4 workers, another store root, another order of the list: digest %s, want %s", got, want)
 	}
