@@ -245,8 +245,13 @@ func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 		return nil
 	}
 	var err error
-	b.initrd, err = o.initrdPayload(initrdFile, from, host)
-	return err
+	if b.initrd, err = o.initrdPayload(initrdFile, from, host); err != nil {
+		return err
+	}
+	if os.SameFile(b.initrd.info, b.kernel.info) {
+		return fmt.Errorf("%s %s: is the kernel; give the initrd that goes with it", from, host)
+	}
+	return nil
 }
 
 func (o *Options) warnSecrets(sys *system) {

@@ -37,7 +37,8 @@ func (o *Options) findInPlace(ctx context.Context, tree fs.FS, b *bootFiles) err
 }
 
 // checkUnchanged finds files that are no longer as they were when they were looked at,
-// and those of the squashfs that are not like them any more.
+// and those of the squashfs that are not like them any more. Inode numbers are not
+// compared: not every file system of the host keeps them.
 func (o *Options) checkUnchanged(b *bootFiles, plan *squashfs.Plan) error {
 	for _, p := range b.payloads() {
 		if p.host == "" {
@@ -47,7 +48,7 @@ func (o *Options) checkUnchanged(b *bootFiles, plan *squashfs.Plan) error {
 		if err != nil {
 			return err
 		}
-		if !os.SameFile(info, p.info) || info.Size() != p.size || !info.ModTime().Equal(p.info.ModTime()) {
+		if info.Size() != p.size || !info.ModTime().Equal(p.info.ModTime()) {
 			return o.hint(fmt.Errorf("%s: %w", p.host, squashfs.ErrChanged))
 		}
 		for _, r := range plan.RawFiles() {

@@ -109,3 +109,20 @@ func TestBootFilesHoldStill(t *testing.T) {
 		})
 	}
 }
+
+func TestKernelAsInitrd(t *testing.T) {
+	dir := t.TempDir()
+	kernel, link := filepath.Join(dir, "kernel"), filepath.Join(dir, "initrd")
+	writeOld(t, kernel, "kernel")
+	if err := os.Symlink("kernel", link); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &Options{Boot: Boot{Initrd: link}}
+	if err := o.setInitrd(&bootFiles{kernel: payload{info: info}}, &system{}); err == nil || !strings.Contains(err.Error(), link+": is the kernel") {
+		t.Errorf("got %v", err)
+	}
+}
