@@ -8,6 +8,7 @@
 #   --closure DIR           store-paths, registration and result (testdata/make-closure)
 #   --compression CODEC     as isopress takes it (default: zstd:19); blocks are of 1 MiB
 #   --mksquashfs PROGRAM    default: MKSQUASHFS where it is set, or that on PATH
+#   --repeat N              medians of N runs in rows that take a moment (default: 5)
 #   --quick                 compare only the images of the first table with those built without a cache
 #   --keep DIR              where the squashfs images, the closures and the store are left
 #
@@ -33,7 +34,7 @@ isopress=${ISOPRESS:-$here/../../bin/isopress}
 mksquashfs=${MKSQUASHFS:-mksquashfs}
 jobs=${JOBS:-2}
 
-closure='' compression=zstd:19 quick='' keep='' failed=''
+closure='' compression=zstd:19 repeat=5 quick='' keep='' failed=''
 command_line="testdata/bench/incremental.sh${*:+$(printf ' %q' "$@")}"
 while [ $# -gt 0 ]; do
   option=$1; shift
@@ -45,6 +46,7 @@ while [ $# -gt 0 ]; do
     --closure) closure=$1 ;;
     --compression) compression=$1 ;;
     --mksquashfs) mksquashfs=$1 ;;
+    --repeat) repeat=$1 ;;
     --keep) keep=$1 ;;
     *) usage ;;
   esac
@@ -114,23 +116,37 @@ store_read() {
 
 fail() { # fail NAME CELLS: a row of so many cells behind the name
   failed=1
-  echo "| $1 | failed: $(grep -a -m 1 -v '^$' "$work/log" | tr '|' / || true) |$(printf ' |%.0s' $(seq 2 "$2"))"
+  local message
+  message=$(grep -a -m 1 -v '^$' "$work/log" | tr '|' /) || message='no message'
+  echo "| $1 | failed: $message |$(printf ' |%.0s' $(seq 2 "$2"))"
 }
 
 # same IMAGE REFERENCE
 same() { cmp "$1" "$2" >"$work/log" 2>&1; }
 
-# row NAME IMAGE REFERENCE READ runs argv, and compares what it made where there is a reference.
+# row TIMES NAME IMAGE REFERENCE READ [PREPARE...] runs argv so many times, each time with what is to be prepared
+# before, and compares what it makes where there is a reference. It prints medians, and the most of the memory.
 row() {
-  rm -f "$2"
-  if ! /usr/bin/time -q -f '%e %U %S %M' -o "$work/time" "${argv[@]}" >"$work/log" 2>&1 ||
-    { [ -n "$3" ] && ! same "$2" "$3"; }; then
-    fail "$1" 5
-    return
-  fi
-  awk -v name="$1" -v size="$(stat -c %s "$2")" -v read="$4" '
-    { printf "| %s | %d | %.2f | %.2f | %.0f | %s |\n", name, size, $1, $2 + $3, $4 / 1024, read }' "$work/time"
+  local round
+  rm -f "$work/time"
+  for ((round = 0; round < $1; round++)); do
+    rm -f "$3"
+    if ! "${@:6}" || ! timed || { [ -n "$4" ] && ! same "$3" "$4"; }; then
+      fail "$2" 5
+      return 0
+    fi
+  done
+  awk -v name="$2$( (($1 == 1)) || echo ", median of $1")" -v size="$(stat -c %s "$3")" -v read="$5" '
+    function median(a,   i, j, t) {
+      for (i = 2; i <= NR; i++) for (j = i; j > 1 && a[j] < a[j - 1]; j--) { t = a[j]; a[j] = a[j - 1]; a[j - 1] = t }
+      return (a[int((NR + 1) / 2)] + a[int(NR / 2) + 1]) / 2
+    }
+    { wall[NR] = $1; cpu[NR] = $2 + $3; if ($4 > peak) peak = $4 }
+    END { printf "| %s | %d | %.2f | %.2f | %.0f | %s |\n", name, size, median(wall), median(cpu), peak / 1024, read }' "$work/time"
 }
+
+# timed runs argv, and appends "wall user system KiB".
+timed() { /usr/bin/time -q -a -f '%e %U %S %M' -o "$work/time" "${argv[@]}" >"$work/log" 2>&1; }
 
 # --- Times
 
@@ -141,35 +157,39 @@ times() {
 
   nixpkgs "$image" zstd:3; read=$(store_read || true)
   nixpkgs "$image" "$codec"
-  row "mksquashfs $(version_of mksquashfs "$mksquashfs")" "$image" '' "$read"
+  row 1 "mksquashfs $(version_of mksquashfs "$mksquashfs")" "$image" '' "$read"
 
   press "$changes/0-old" "$old" --cache off
-  row 'isopress, no cache' "$old" '' ''
+  row 1 'isopress, no cache' "$old" '' ''
   [ -e "$old" ] || return 0
   compression=zstd:3; press "$changes/0-old" "$image" --cache "$work/traced"; read=$(store_read || true); compression=$codec
   rm -rf "$work/traced"
   press "$changes/0-old" "$image" --cache "$cache"
-  row 'isopress, cold' "$image" "$old" "$read"
-  cp -a "$cache" "$work/traced"
-
+  row 1 'isopress, cold' "$image" "$old" "$read"
   read=$(store_read || true)
-  row 'isopress, nothing changed' "$image" "$old" "$read"
+  row "$repeat" 'isopress, nothing changed' "$image" "$old" "$read"
 
-  press "$leaf" "$image" --cache "$work/traced"; read=$(store_read || true)
-  rm -rf "$work/traced"
   press "$leaf" "$new" --cache off
   run || { fail "the leaf's image without a cache" 5; return 0; }
-  press "$leaf" "$image" --cache "$cache"
-  row 'isopress, one leaf changed' "$image" "$new" "$read"
-
+  press "$leaf" "$image" --cache "$work/copy"
+  copy_cache; read=$(store_read || true)
+  row "$repeat" 'isopress, one leaf changed' "$image" "$new" "$read" copy_cache
+  rm -rf "$work/copy"
   press "$leaf" "$image" --base "$old" --cache off; read=$(store_read || true)
-  row 'isopress, one leaf changed, --base' "$image" "$new" "$read"
+  row 1 'isopress, one leaf changed, --base' "$image" "$new" "$read"
 
   argv=(cp --reflink=never "$old" "$image")
-  row 'cp --reflink=never' "$image" "$old" ''
+  row "$repeat" 'cp --reflink=never' "$image" "$old" ''
   argv=(sh -c "cp --reflink=never '$old' '$image' && sync '$image'")
-  row 'cp --reflink=never, and sync' "$image" "$old" ''
+  row "$repeat" 'cp --reflink=never, and sync' "$image" "$old" ''
   rm "$image"
+}
+
+# copy_cache makes $work/copy what the cache was before the leaf changed, written back, so that no run waits for it.
+copy_cache() {
+  rm -rf "$work/copy"
+  cp -a "$work/cache" "$work/copy"
+  sync -f "$work/copy"
 }
 
 # --- Shares

@@ -32,9 +32,12 @@ func readClosure(dir, root string) (*closure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	top, err := filepath.EvalSymlinks(filepath.Join(dir, "result"))
+	top, err := os.Readlink(filepath.Join(dir, "result"))
 	if err != nil {
 		return nil, err
+	}
+	if err := nix.CheckStorePath(top); err != nil {
+		return nil, fmt.Errorf("%s leads to %w", filepath.Join(dir, "result"), err)
 	}
 	c := &closure{infos: infos, top: nix.Base(top), users: map[string][]string{}, store: filepath.Join(root, nix.StoreDir)}
 	slices.SortFunc(infos, func(a, b nix.PathInfo) int {
