@@ -7,11 +7,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // otherOptions change one field each, of all that Options has.
@@ -53,6 +56,12 @@ func otherOptions(t *testing.T) map[string]func(o *Options) {
 // cache all get the image that they get without.
 func TestOptionsInKeys(t *testing.T) {
 	tree := manyTrees(t)
+	tree.must(os.Link(tree.path("c/bin/prog"), tree.path("c/linked")))
+	tree.must(os.Mkdir(tree.path("e"), 0o755))
+	tree.must(unix.Lsetxattr(tree.path("e"), "user.comment", []byte("an attribute"), 0))
+	if os.Geteuid() == 0 {
+		tree.must(os.Chown(tree.path("a/share"), 5, 6))
+	}
 	fsys := DirFS(tree.dir).(XattrFS)
 	all := otherOptions(t)
 	for field := range reflect.TypeFor[Options]().Fields() {
