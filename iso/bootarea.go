@@ -8,6 +8,9 @@ import (
 const (
 	espAlign = 4096 // of the file in it: pages of flash, sectors of large disks
 	bootEFI  = "EFI/BOOT/BOOTX64.EFI"
+
+	// The BIOS loader has a name only so that programs that read El Torito know its size.
+	biosLoader = "boot/bios.bin"
 )
 
 // bootArea is where the parts of a bootable image lie.
@@ -17,6 +20,7 @@ type bootArea struct {
 	pos     int64 // of the EFI system partition
 	esp     esp
 	efi     *content // its one file, as the ISO has it
+	loader  *content // the BIOS loader, as the ISO has it
 
 	uki    uki      // of our own stubs
 	kernel *content // of our own stubs
@@ -29,6 +33,7 @@ type bootArea struct {
 // newBootArea finds the files that boot, and lays the EFI system partition out over them.
 func (w *Writer) newBootArea(o *Boot) (*bootArea, error) {
 	b := &bootArea{grub: o.GRUB, efi: &content{File: File{Path: bootEFI}, placed: true}}
+	b.loader = &content{File: File{Path: biosLoader}, placed: true, size: b.biosSize()}
 	if b.grub != nil {
 		if err := o.checkGRUB(); err != nil {
 			return nil, err
@@ -170,7 +175,7 @@ func (b *bootArea) arrange(cluster int64) ([]piece, error) {
 // aligned as the most demanding of its parts. It returns where the files behind it may lie: the
 // partition's further clusters are none that anyone may write to.
 func (b *bootArea) place(pos int64) int64 {
-	b.bios = pos
+	b.bios, b.loader.pos = pos, pos
 	align := max(espAlign, b.esp.clusterBlocks*blockSize)
 	files := b.files()
 	if b.holder != nil {

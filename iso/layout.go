@@ -37,8 +37,10 @@ func (w *Writer) collect(files []File, boot *Boot) error {
 		return err
 	}
 	w.unplaced = unplaced(w.files, w.boot.holder)
-	if err := w.root.add(w.boot.efi); err != nil {
-		return fmt.Errorf("%w; a bootable image makes %s itself", err, bootEFI)
+	for _, c := range []*content{w.boot.efi, w.boot.loader} {
+		if err := w.root.add(c); err != nil {
+			return fmt.Errorf("%w; a bootable image makes %s itself", err, c.Path)
+		}
 	}
 	return nil
 }
