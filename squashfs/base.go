@@ -51,6 +51,7 @@ const (
 	leastEntry = len(blockName{}) + 1 + 1 + 4
 	maxList    = 1 << 30
 	leastList  = 4 // blocks: an image of fewer is made anew as quickly
+	mostList   = maxList / (len(blockName{}) + 2*binary.MaxVarintLen64 + 4)
 )
 
 // listEntry is a block of the image that is written.
