@@ -23,7 +23,7 @@ type Cache interface {
 
 // cacheVersion changes when this package makes other bytes of the same content
 // with the same engine, or writes other things into a cache.
-const cacheVersion = 1
+const cacheVersion = 2
 
 // What a cached block begins with.
 const (

@@ -96,6 +96,7 @@ func TestCachesChangeNothing(t *testing.T) {
 	for name, opts := range map[string]Options{
 		"similar":      {Compression: compression(t, "zstd:3")},
 		"directory":    {Compression: compression(t, "lz4"), Order: OrderDirectory},
+		"volatile":     {Compression: compression(t, "zstd:3"), Volatile: "a few words"},
 		"no fragments": {Compression: compression(t, "gzip:6"), NoFragments: true, MaxModTime: time.Unix(5, 0)},
 		"raw":          {Compression: compression(t, "zstd:3"), Raw: []string{"b/bin/prog"}, RawAlign: 2048},
 	} {
@@ -194,7 +195,7 @@ func TestTreeKeyLies(t *testing.T) {
 // Whatever a cache returns for a tree, nothing worse than an image of it comes of it.
 func FuzzKeptTree(f *testing.F) {
 	trees := &memoryCache{}
-	opts := Options{BlockSize: 4096, Trees: trees, TreeKey: func(path string) string { return path }}
+	opts := Options{BlockSize: 4096, Volatile: "e", Trees: trees, TreeKey: func(path string) string { return path }}
 	tree := fstest.MapFS{"p/a/file": {Data: words(1, 10_000)}, "p/link": {Data: []byte("a"), Mode: fs.ModeSymlink}, "p/zeros": {Data: make([]byte, 5000)}}
 	if _, err := Prepare(f.Context(), tree, opts); err != nil {
 		f.Fatal(err)

@@ -27,6 +27,7 @@ func otherOptions(t *testing.T) map[string]func(o *Options) {
 		"RootOrder": func(o *Options) {
 			o.RootOrder = func(name string) string { return string('z' - name[0]) }
 		},
+		"Volatile":    func(o *Options) { o.Volatile = "a few words" },
 		"NoFragments": func(o *Options) { o.NoFragments = true },
 		"NoExport":    func(o *Options) { o.NoExport = true },
 		"Raw":         func(o *Options) { o.Raw = []string{"a/zeros", "b/bin/prog"} },
@@ -94,7 +95,7 @@ func TestOptionsInKeys(t *testing.T) {
 // What is in a cache outlives the program that put it there: if this fails, raise cacheVersion.
 func TestKeptTreeForm(t *testing.T) {
 	trees := &memoryCache{}
-	opts := Options{BlockSize: 4096, Trees: trees, TreeKey: func(path string) string {
+	opts := Options{BlockSize: 4096, Volatile: "e", Trees: trees, TreeKey: func(path string) string {
 		if path != "p" {
 			return ""
 		}
@@ -113,11 +114,11 @@ func TestKeptTreeForm(t *testing.T) {
 	if len(trees.blobs) != 1 {
 		t.Fatalf("%d trees were kept", len(trees.blobs))
 	}
-	const want = "e25c61076b670697"
+	const want = "1967d311148ac3eb"
 	for key, b := range trees.blobs {
 		sum := sha256.Sum256(append(key[:], b...))
-		if got := hex.EncodeToString(sum[:8]); cacheVersion != 1 || got != want {
-			t.Errorf("version %d: %s, want %s of version 1", cacheVersion, got, want)
+		if got := hex.EncodeToString(sum[:8]); cacheVersion != 2 || got != want {
+			t.Errorf("version %d: %s, want %s of version 2", cacheVersion, got, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package squashfs
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -470,7 +471,7 @@ func (q *fileQueue) advance(n int, r *reporter) {
 // hash is one worker: it reads regular files into the digests of their blocks.
 func (x *indexer) hash() error {
 	h := hasher{ctx: x.ctx, fsys: x.fsys, buf: make([]byte, x.opts.BlockSize),
-		similar: x.sketches(),
+		similar: x.sketches(), volatile: []byte(x.opts.Volatile),
 		advance: func(n int) { x.files.advance(n, x.report) }}
 	for f := x.files.take(); f != nil; f = x.files.take() {
 		if err := h.hash(f); err != nil {
@@ -483,11 +484,12 @@ func (x *indexer) hash() error {
 // hasher reads one file after the other.
 type hasher struct {
 	sketcher
-	similar bool // make sketches of tails
-	ctx     context.Context
-	fsys    fs.FS
-	buf     []byte
-	advance func(n int)
+	similar  bool   // make sketches of tails
+	volatile []byte // what is looked for in tails
+	ctx      context.Context
+	fsys     fs.FS
+	buf      []byte
+	advance  func(n int)
 }
 
 func (h *hasher) hash(n *inode) error {
@@ -509,9 +511,8 @@ func (h *hasher) hash(n *inode) error {
 			return n.fail(err)
 		}
 		c.digests = append(c.digests, digestOf(b))
-		if h.similar && len(b) < len(h.buf) {
-			s := h.sketch(b)
-			c.sketch = &s
+		if len(b) < len(h.buf) {
+			h.tail(c, b)
 		}
 		left -= int64(len(b))
 		h.advance(len(b))
@@ -524,6 +525,15 @@ func (h *hasher) hash(n *inode) error {
 		return n.fail(err)
 	}
 	return nil
+}
+
+// tail notes what the plan is to know of a content's tail beside its digest.
+func (h *hasher) tail(c *content, b []byte) {
+	c.refers = len(h.volatile) > 0 && bytes.Contains(b, h.volatile)
+	if h.similar {
+		s := h.sketch(b)
+		c.sketch = &s
+	}
 }
 
 // ErrChanged is wrapped by errors about a file that is not as it was when it was

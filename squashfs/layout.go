@@ -95,9 +95,17 @@ func (l *layouter) findTails() {
 			continue
 		}
 		c.tail = int32(len(l.pieces))
-		l.pieces = append(l.pieces, piece{c, size(c)})
+		l.pieces = append(l.pieces, piece{c, size(c), groupOf(c)})
 		l.plan.stats.PlannedBytes += int64(size(c))
 	}
+}
+
+// groupOf: what refers to other files lies apart, behind the rest.
+func groupOf(c *content) int {
+	if c.refers {
+		return 1
+	}
+	return 0
 }
 
 // planBlocks counts the blocks outside fragments; a block of zero bytes is none.
@@ -232,7 +240,7 @@ func digestOfAll(list []digest) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// packTails puts the pieces into fragment blocks, cluster by cluster.
+// packTails puts the pieces into fragment blocks, group by group and cluster by cluster.
 func (l *layouter) packTails() error {
 	p := l.plan
 	var next []int32
@@ -246,21 +254,8 @@ func (l *layouter) packTails() error {
 	for _, c := range p.contents {
 		c.sketch = nil // has served
 	}
-	var clusters []cluster
-	for i := range l.pieces {
-		g := cluster{first: int32(i), size: l.pieces[i].size}
-		if head != nil {
-			if !head[i] {
-				continue
-			}
-			for j := next[i]; j >= 0; j = next[j] {
-				g.size += l.pieces[j].size
-			}
-		}
-		clusters = append(clusters, g)
-	}
 	p.tails = make([]fragment, len(l.pieces))
-	for len(clusters) > 0 {
+	for clusters := l.clusters(next, head); len(clusters) > 0; {
 		n := l.cut(clusters)
 		r := run{first: l.pieces[clusters[0].first].content}
 		fill := 0
@@ -283,11 +278,32 @@ func (l *layouter) packTails() error {
 	return nil
 }
 
+// clusters are the lists that clusterAlike made, or each piece by itself, by group.
+func (l *layouter) clusters(next []int32, head []bool) []cluster {
+	var clusters []cluster
+	for i := range l.pieces {
+		g := cluster{first: int32(i), size: l.pieces[i].size}
+		if head != nil {
+			if !head[i] {
+				continue
+			}
+			for j := next[i]; j >= 0; j = next[j] {
+				g.size += l.pieces[j].size
+			}
+		}
+		clusters = append(clusters, g)
+	}
+	slices.SortStableFunc(clusters, func(a, b cluster) int { return cmp.Compare(l.group(a), l.group(b)) })
+	return clusters
+}
+
 // cluster is a run of pieces that stay together.
 type cluster struct {
 	first int32
 	size  int
 }
+
+func (l *layouter) group(c cluster) int { return l.pieces[c.first].group }
 
 // cut returns how many of the clusters fill the next fragment block. A block ends
 // once it is seven eighths full or more, before the cluster with the least hash of
@@ -299,6 +315,9 @@ func (l *layouter) cut(clusters []cluster) int {
 	limit := l.plan.opts.BlockSize
 	fill, end, least := 0, 0, ^uint64(0)
 	for i, c := range clusters {
+		if l.group(c) != l.group(clusters[0]) {
+			return i
+		}
 		h := l.pieces[c.first].hash()
 		if fill >= limit/8 && isAnchor(h, c.size, limit) {
 			return i
@@ -325,7 +344,7 @@ func isAnchor(hash uint64, size, limit int) bool {
 }
 
 // order sorts the runs as the files are, behind the raw ones: a fragment block lies behind the blocks
-// of the first file that has a tail in it.
+// of the first file that has a tail in it, or, of what refers to others, behind all.
 func (l *layouter) order() {
 	p := l.plan
 	fragments := p.runs
@@ -336,14 +355,24 @@ func (l *layouter) order() {
 	}
 	renumbered := make([]uint32, len(fragments))
 	n := uint32(0)
-	for _, c := range p.contents {
-		if b := c.blocks; b != nil && b.stored > 0 && b.base == nil && !b.raw {
-			p.runs = append(p.runs, run{first: c})
-		}
+	fragment := func(c *content) {
 		if i, ok := numbers[c]; ok {
 			p.runs = append(p.runs, fragments[i])
 			renumbered[i] = n
 			n++
+		}
+	}
+	for _, c := range p.contents {
+		if b := c.blocks; b != nil && b.stored > 0 && b.base == nil && !b.raw {
+			p.runs = append(p.runs, run{first: c})
+		}
+		if !c.refers {
+			fragment(c)
+		}
+	}
+	for _, c := range p.contents {
+		if c.refers {
+			fragment(c)
 		}
 	}
 	for i := range p.tails {

@@ -173,6 +173,55 @@ func TestFragmentBlocksStayPut(t *testing.T) {
 	}
 }
 
+// volatileFiles is manyFiles, of which some refer to others by a name that a renaming changes.
+func volatileFiles(name string) fstest.MapFS {
+	tree := manyFiles()
+	for path, f := range tree {
+		if strings.HasSuffix(path, "f07") {
+			copy(f.Data[len(f.Data)/3:], "/store/"+name)
+		}
+	}
+	large := random(3, 150_000)
+	copy(large[140_000:], "/store/"+name)
+	tree["d30/large"] = &fstest.MapFile{Data: large}
+	return tree
+}
+
+// A renaming changes the blocks of what refers to others, which lie behind the rest.
+func TestVolatileFilesLieApart(t *testing.T) {
+	for _, order := range []Order{OrderSimilar, OrderDirectory} {
+		opts := Options{Order: order, BlockSize: 64 << 10, Volatile: "/store/"}
+		before, after := prepare(t, volatileFiles("abcdef"), opts), prepare(t, volatileFiles("123456"), opts)
+		known := before.fragmentBlocks()
+		kept := 0
+		for b := range after.fragmentBlocks() {
+			if known[b] {
+				kept++
+			}
+		}
+		refers := 0
+		for i, r := range after.runs {
+			for _, t := range r.parts {
+				if t.content.refers {
+					refers++
+				}
+				if t.content.refers != r.first.refers {
+					refers = -1 << 20
+				}
+			}
+			if refers > 0 && (r.parts == nil || !r.first.refers) {
+				t.Errorf("%v: run %d of %d is none of references", order, i, len(after.runs))
+			}
+		}
+		if refers != 61 {
+			t.Errorf("%v: %d tails of 61 lie apart", order, refers)
+		}
+		if changed := len(known) - kept; changed < 5 || changed > 7 {
+			t.Errorf("%v: %d of %d blocks changed, want 61 tails' of 5 KB", order, changed, len(known))
+		}
+	}
+}
+
 // runsTree has files whose blocks are blocks of others.
 func runsTree(blockSize int) fstest.MapFS {
 	long := random(5, 12*blockSize)

@@ -33,6 +33,11 @@ type Options struct {
 	// placed by, instead of by that name: a store path by its name without the hash, so
 	// that a path that is built anew stays where it was.
 	RootOrder func(name string) string
+	// Volatile, where not empty, is a string that what refers to other files has in it, such as
+	// "/nix/store/", and which therefore changes when these are renamed. Small files and
+	// tails that contain it share blocks with each other only, behind the others: so a
+	// renaming leaves the other blocks as they were. Whole blocks are not looked at.
+	Volatile string
 	// NoFragments keeps small files and the tails of large ones in blocks of
 	// their own rather than packed together.
 	NoFragments bool

@@ -35,6 +35,7 @@ type content struct {
 	blocks  *blocks  // nil where all of it is a tail
 	tail    int32    // index into Plan.tails, or noTail
 	raw     bool     // one of Options.Raw
+	refers  bool     // the tail contains Options.Volatile
 	hashed  bool     // its digests are known without reading it
 }
 

@@ -47,6 +47,7 @@ func (c Compression) likenessThreshold() threshold {
 type piece struct {
 	content *content
 	size    int
+	group   int // those of different groups share no block
 }
 
 // hash is a random number that the piece's bytes decide.
@@ -135,6 +136,9 @@ func alike(ctx context.Context, pieces []piece, least threshold) ([]edge, error)
 		for _, j := range touched {
 			n := int(common[j])
 			common[j] = 0
+			if pieces[i].group != pieces[j].group {
+				continue
+			}
 			if w := likeness(pieces[i].content.sketch, pieces[j].content.sketch, n, least); w > 0 {
 				tie := uint32(pieces[i].hash() ^ pieces[j].hash())
 				mine = append(mine, edge{likeness: w, tie: tie, a: j, b: int32(i)})

@@ -15,7 +15,7 @@ import (
 //
 //	node:   kind byte, mode, uid, gid, mtime, then by its kind
 //	dir:    number of entries, and for each length of name, name, node
-//	file:   size, sketch, digests of size/block size blocks, rounded up
+//	file:   size, byte that is 1 where the tail contains Options.Volatile, sketch, digests of size/block size blocks, rounded up
 //	link:   length of target, target
 //	device: rdev
 //	digest: 0 byte for zeros, or 1 byte, 32 bytes of SHA-256, 4 bytes of CRC-32C
@@ -41,8 +41,8 @@ func (x *indexer) treeKey(path string) (key [32]byte, ok bool) {
 	if !o.MaxModTime.IsZero() {
 		latest = o.MaxModTime.Unix()
 	}
-	text := fmt.Appendf(nil, "isopress tree %d\x00%d %d %v %v %v %v\x00%s", cacheVersion, o.BlockSize, latest,
-		x.sketches(), o.AllRoot, o.NoHardLinks, o.NoXattrs, state)
+	text := fmt.Appendf(nil, "isopress tree %d\x00%d %d %v %v %v %v %q\x00%s", cacheVersion, o.BlockSize, latest,
+		x.sketches(), o.AllRoot, o.NoHardLinks, o.NoXattrs, o.Volatile, state)
 	return sha256.Sum256(text), true
 }
 
@@ -94,6 +94,7 @@ func (x *indexer) encodeTree(b []byte, n *inode) []byte {
 		}
 	case typeFile:
 		b = binary.AppendUvarint(b, uint64(n.content.size))
+		b = appendBool(b, n.content.refers)
 		b = appendSketch(b, n.content.sketch)
 		for i := range n.content.digests {
 			b = appendDigest(b, &n.content.digests[i])
@@ -108,6 +109,13 @@ func (x *indexer) encodeTree(b []byte, n *inode) []byte {
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 func appendSketch(b []byte, s *sketch) []byte {
@@ -228,6 +236,7 @@ func (d *treeDecoder) file(n *inode) {
 	size := int64(d.number(math.MaxInt64 - MaxBlockSize))
 	c := &content{source: n, size: size, hashed: true}
 	n.content = c
+	d.refers(c)
 	d.sketch(c)
 	blockSize := int64(d.x.opts.BlockSize)
 	blocks := (size + blockSize - 1) / blockSize
@@ -244,6 +253,14 @@ func (d *treeDecoder) file(n *inode) {
 		c.digests[i].check = binary.LittleEndian.Uint32(d.take(4))
 	}
 	d.files = append(d.files, n)
+}
+
+func (d *treeDecoder) refers(c *content) {
+	v := d.take(1)[0]
+	if v > 1 || v == 1 && (d.x.opts.Volatile == "" || c.size%int64(d.x.opts.BlockSize) == 0) {
+		d.err = errKept
+	}
+	c.refers = v == 1
 }
 
 func (d *treeDecoder) sketch(c *content) {
