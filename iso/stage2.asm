@@ -121,6 +121,8 @@ load_cmdline:
     mov bx, CMDLINE_SEG
     jmp read
 
+; One word for all of it: the image's writer takes no kernel that is too old, or no bzImage, so
+; most often the medium is damaged.
 bad_kernel:
     mov si, m_kernel
     jmp die

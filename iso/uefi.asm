@@ -297,6 +297,12 @@ report:
     bts rax, 63
     cmp rax, rsi
     jne .meaning
+    cmp ecx, m_memory-data
+    je .means
+    lea rdx, [steps_kernel]
+    cmp r14, rdx
+    jb .status                  ; it says nothing about the kernel
+.means:
     lea rdx, [data]
     add rdx, rcx
     call print
@@ -335,7 +341,7 @@ print:
     ret
 
 ; find_sections fills linux, initrd and cmdline from the section table of the image at RDI, of
-; which RSI is the protocol. CF: one of them does not lie in it.
+; which RSI is the protocol. CF: one of them does not lie in it; not all firmware looks at that.
 find_sections:
     mov eax, [rdi+0x3c]
     lea rdx, [rdi+rax]
@@ -497,8 +503,9 @@ step_self     dw __utf16__ `the firmware does not say where the loader lies`, 0
 step_sections dw __utf16__ `the loader's file is damaged: write the image again`, 0
 step_cmdline  dw __utf16__ `the command line is longer than 2047 bytes`, 0
 step_initrd   dw __utf16__ `the firmware does not let the initrd be offered`, 0
-step_load     dw __utf16__ `the firmware does not load the kernel`, 0
 step_options  dw __utf16__ `the firmware does not say where the kernel lies`, 0
+steps_kernel:                   ; what makes these fail may be the kernel
+step_load     dw __utf16__ `the firmware does not load the kernel`, 0
 step_start    dw __utf16__ `the kernel gave up`, 0
 m_damaged     dw __utf16__ `. It may be damaged: write the image again`, 0
 m_memory      dw __utf16__ `. There is too little memory`, 0
