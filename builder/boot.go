@@ -155,6 +155,9 @@ func (o *Options) prepareBoot(ctx context.Context) (*bootFiles, error) {
 	if err := o.checkISO(b); err != nil {
 		return nil, err
 	}
+	if err := o.warnLargeInitrds(b); err != nil {
+		return nil, err
+	}
 	if b.manifest.Initrd == InitrdAuto {
 		return b, o.packInitrd(ctx, b, sys)
 	}
@@ -248,7 +251,11 @@ func (o *Options) setInitrd(b *bootFiles, sys *system) error {
 	if b.initrd, err = o.initrdPayload(initrdFile, from, host); err != nil {
 		return err
 	}
-	if os.SameFile(b.initrd.info, b.kernel.info) {
+	same, err := b.initrd.same(&b.kernel)
+	if err != nil {
+		return named(from, host, err)
+	}
+	if same {
 		return fmt.Errorf("%s %s: is the kernel; give the initrd that goes with it", from, host)
 	}
 	return nil

@@ -178,7 +178,7 @@ func (o *Options) checkISO(b *bootFiles) error {
 	opts := o.isoOptions(b, nil, 0)
 	b.initrd.size = size
 	if _, err := iso.NewWriter(nil, opts); err != nil {
-		return OptionError{err}
+		return OptionError{b.hostNames(err)}
 	}
 	return nil
 }

@@ -40,9 +40,12 @@ fi
 var grubVariants = []struct{ title, params string }{
 	{"", ""},
 	{" (serial console)", "console=tty0 console=ttyS0,115200n8"}, // the last one is /dev/console
-	{" (copy to RAM)", "copytoram"},
+	{" (copy to RAM)", copyToRAM},
 	{" (nomodeset)", "nomodeset"},
 }
+
+// copyToRAM is for our initrds and NixOS's (nixos/modules/system/boot/stage-1-init.sh).
+const copyToRAM = "copytoram"
 
 const grubMenuHead = `set default=0
 set timeout=5
@@ -76,6 +79,7 @@ menuentry 'Power off' {
 type grubMenu struct {
 	entries []bootEntry // the first one is started when nobody chooses, and has variants
 	ours    bool        // the initrds are our own
+	foreign bool        // they are neither our own nor the system's
 }
 
 // text is the menu's file.
@@ -91,6 +95,9 @@ func (m *grubMenu) text() ([]byte, error) {
 			variants = variants[:1]
 		}
 		for _, v := range variants {
+			if m.foreign && v.params == copyToRAM {
+				continue
+			}
 			text, err := m.entry(e, v.title, v.params)
 			if err != nil {
 				return nil, OptionError{fmt.Errorf("GRUB's menu: %s: %w", e.Title+v.title, err)}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,6 +40,10 @@ func TestGRUBMenu(t *testing.T) {
 	}
 	if menu, err := (&grubMenu{entries: grubEntries, ours: true}).text(); err != nil || bytes.Contains(menu, []byte("iso")) {
 		t.Errorf("a menu without findiso=: %v\n%s", err, menu)
+	}
+	without := regexp.MustCompile(`(?s)\n\nmenuentry '[^']*copy to RAM.*?\n}`).ReplaceAll(want, nil)
+	if menu, err := (&grubMenu{entries: grubEntries, foreign: true}).text(); err != nil || !bytes.Equal(menu, without) || bytes.Equal(menu, want) {
+		t.Errorf("a menu for another's initrd: %v\n%s", err, menu)
 	}
 }
 

@@ -200,6 +200,27 @@ func sameContent(tree fs.FS, name string, p *payload) (bool, error) {
 	return sameBytes(a, b)
 }
 
+// same tells whether two files of the host are one, or copies of one.
+func (p *payload) same(q *payload) (bool, error) {
+	if os.SameFile(p.info, q.info) {
+		return true, nil
+	}
+	if p.size != q.size {
+		return false, nil
+	}
+	a, err := p.open()
+	if err != nil {
+		return false, err
+	}
+	defer a.Close() // read only: nothing is lost with its error
+	b, err := q.open()
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	return sameBytes(a, b)
+}
+
 func sameBytes(a, b io.Reader) (bool, error) {
 	bufA, bufB := make([]byte, 1<<16), make([]byte, 1<<16)
 	for {

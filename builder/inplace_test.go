@@ -112,17 +112,26 @@ func TestBootFilesHoldStill(t *testing.T) {
 
 func TestKernelAsInitrd(t *testing.T) {
 	dir := t.TempDir()
-	kernel, link := filepath.Join(dir, "kernel"), filepath.Join(dir, "initrd")
-	writeOld(t, kernel, "kernel")
-	if err := os.Symlink("kernel", link); err != nil {
+	in := func(name string) string { return filepath.Join(dir, name) }
+	writeOld(t, in("kernel"), "kernel")
+	writeOld(t, in("copy"), "kernel")
+	writeOld(t, in("initrd"), "070701")
+	if err := os.Symlink("kernel", in("link")); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &Options{Boot: Boot{Initrd: link}}
-	if err := o.setInitrd(&bootFiles{kernel: payload{info: info}}, &system{}); err == nil || !strings.Contains(err.Error(), link+": is the kernel") {
-		t.Errorf("got %v", err)
+	for name, is := range map[string]bool{"link": true, "copy": true, "initrd": false} {
+		f, size, err := openFile("--kernel", in("kernel"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		b := &bootFiles{}
+		if b.kernel, err = hostPayload(kernelFile, in("kernel"), f, size); err != nil {
+			t.Fatal(err)
+		}
+		o := &Options{Boot: Boot{Initrd: in(name)}}
+		if err := o.setInitrd(b, &system{}); is && (err == nil || !strings.Contains(err.Error(), in(name)+": is the kernel")) || !is && err != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }

@@ -37,7 +37,8 @@ func (o *Options) setGRUB(ctx context.Context, b *bootFiles, sys *system) error 
 		b.manifest.Specialisations = append(b.manifest.Specialisations, ManifestSpecialisation{
 			Name: v.name, Kernel: v.kernel.name, Initrd: v.initrd.name, Cmdline: v.cmdline})
 	}
-	if b.grub, err = o.prepareGRUB(ctx, b.volumeID, grubMenu{entries, b.manifest.Initrd == InitrdAuto}); err != nil {
+	menu := grubMenu{entries: entries, ours: b.manifest.Initrd == InitrdAuto, foreign: b.manifest.Initrd == fromFile}
+	if b.grub, err = o.prepareGRUB(ctx, b.volumeID, menu); err != nil {
 		return err
 	}
 	b.manifest.GRUB = &b.grub.manifest

@@ -15,6 +15,7 @@ const (
 	setupHeader      = 0x202
 	setupVersion     = 0x206
 	setupLoadFlags   = 0x211
+	setupInitrdMax   = 0x22C
 	setupAlignment   = 0x230
 	setupRelocatable = 0x234
 	setupXLoadFlags  = 0x236
@@ -78,6 +79,24 @@ func CheckKernel(r io.ReaderAt, size int64) error {
 		return fmt.Errorf("iso: %w", err)
 	}
 	return nil
+}
+
+// MaxInitrd returns the bytes of the largest initrd that a BIOS loader has room for: in one piece between
+// 1 MiB and the kernel's initrd_addr_max, beside what the kernel unpacks to. A machine that reserves
+// memory there has less. The kernel is one that CheckKernel takes.
+func MaxInitrd(kernel io.ReaderAt) (int64, error) {
+	b := make([]byte, setupEnd)
+	if n, err := kernel.ReadAt(b, 0); n < len(b) {
+		return 0, fmt.Errorf("iso: kernel: %w", err)
+	}
+	const page, low = 4096, 1 << 20
+	limit := (int64(le.Uint32(b[setupInitrdMax:])) + 1) / page * page
+	first := int64(le.Uint64(b[setupPrefAddress:]))
+	end := roundUp(first+int64(le.Uint32(b[setupInitSize:])), page)
+	if b[setupRelocatable] == 0 {
+		first = low
+	}
+	return max(limit-max(end, low), min(first, limit)-low, 0), nil
 }
 
 func checkMagic(b []byte) error {

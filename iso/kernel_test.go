@@ -71,6 +71,36 @@ func TestCheckKernelReadError(t *testing.T) {
 	}
 }
 
+func TestMaxInitrd(t *testing.T) {
+	for _, tt := range []struct {
+		addressMax, initSize uint32
+		address              uint64
+		relocatable          byte
+		want                 int64
+	}{
+		{0x7FFFFFFF, 32 << 20, 16 << 20, 1, 2000 << 20}, // above the kernel
+		{0xFFFFFFFF, 32<<20 + 1, 16 << 20, 1, 4048<<20 - 4096},
+		{0x37FFFFFF, 32 << 20, 800 << 20, 1, 799 << 20},     // below it
+		{0x37FFFFFF, 32 << 20, 800 << 20, 0, 64 << 20},      // where it lies from 1 MiB on
+		{0x03FFFFFF + 100, 32 << 20, 48 << 20, 1, 47 << 20}, // limit within it
+		{0x01FFFFFF, 32 << 20, 48 << 20, 1, 31 << 20},       // ahead of it
+		{0, 32 << 20, 16 << 20, 1, 0},
+	} {
+		b := fakeKernel(4096)
+		le.PutUint32(b[setupInitrdMax:], tt.addressMax)
+		le.PutUint32(b[setupInitSize:], tt.initSize)
+		le.PutUint64(b[setupPrefAddress:], tt.address)
+		b[setupRelocatable] = tt.relocatable
+		if got, err := MaxInitrd(bytes.NewReader(b)); err != nil || got != tt.want {
+			t.Errorf("%+v: got %d, %v", tt, got, err)
+		}
+	}
+	broken := errors.New("broken")
+	if _, err := MaxInitrd(failingAt{broken}); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
 type failingAt struct{ err error }
 
 func (f failingAt) ReadAt([]byte, int64) (int, error) { return 0, f.err }

@@ -1,6 +1,7 @@
 package iso
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -211,6 +212,14 @@ var deviceCases = []struct {
 	{"initrd above 2 GiB", func(t *testing.T, path string, r *Result) {
 		patch(t, path, r.extent(t, "kernel").Offset+setupInitrdMax, []byte{0xFF, 0xFF, 0xFF, 0xFF})
 	}, qemu.Config{Attach: qemu.CDROM, Memory: 3000 * mib}, verifiedBIOS + "BB[67][0-9A-F]{5}"},
+	{"initrd of the largest size", func(t *testing.T, path string, r *Result) {
+		kernel := r.extent(t, "kernel")
+		patch(t, path, kernel.Offset+setupPrefAddress, []byte{0, 0, 0x20, 0}) // 2 MiB
+		patch(t, path, kernel.Offset+setupInitrdMax, []byte{0xFF, 0xFF, 0xAF, 0})
+		if most, err := MaxInitrd(bytes.NewReader(readAt(t, path, kernel.Offset, testSetup))); err != nil || most != mib {
+			t.Errorf("MaxInitrd: %d, %v", most, err)
+		}
+	}, qemu.Config{Attach: qemu.CDROM}, "verified: kernel at 00200000, initrd at 00A00000"},
 	{"a medium that ends too soon", func(t *testing.T, path string, r *Result) {
 		if err := os.Truncate(path, r.extent(t, "kernel").Offset&^(1<<16-1)); err != nil {
 			t.Fatal(err)

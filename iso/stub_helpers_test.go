@@ -37,13 +37,12 @@ var assembled = func() func(t *testing.T, name string) []byte {
 
 // Fields of testdata/kernel.asm.
 const (
-	testSetup      = 0x1000
-	testPayload    = testSetup - 32 // payload_size, and behind it
-	testInitrd     = testSetup - 28 // initrd_size
-	testStatus     = testSetup - 24 // efi_status
-	testPort       = testSetup - 16 // port
-	testImageSize  = 0x280 + peOptionalOffset + 56
-	setupInitrdMax = 0x22C
+	testSetup     = 0x1000
+	testPayload   = testSetup - 32 // payload_size, and behind it
+	testInitrd    = testSetup - 28 // initrd_size
+	testStatus    = testSetup - 24 // efi_status
+	testPort      = testSetup - 16 // port
+	testImageSize = 0x280 + peOptionalOffset + 56
 )
 
 // testKernel is a kernel that looks whether the loader did right, and says so.
