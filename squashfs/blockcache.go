@@ -21,9 +21,13 @@ type Cache interface {
 	Save(key [32]byte, data ...[]byte)
 }
 
-// cacheVersion changes when this package makes other bytes of the same content
-// with the same engine, or writes other things into a cache.
-const cacheVersion = 2
+// These change when this package makes other bytes of the same content with the same
+// engine, or finds or writes down something else. What one names stays when the others change.
+const (
+	blockVersion   = 1 // blocks of contents and of tables
+	treeVersion    = 2 // what is known of trees
+	clusterVersion = 1 // what is alike
+)
 
 // What a cached block begins with.
 const (
@@ -37,7 +41,7 @@ type blockKeys struct{ prefix []byte }
 // newBlockKeys: a block's bytes depend on its content, the compression with its
 // engine, and on the block size, by which some engines are set up.
 func newBlockKeys(o *Options) blockKeys {
-	return blockKeys{fmt.Appendf(nil, "isopress block %d\x00%s\x00%s\x00%d\x00", cacheVersion, o.Compression, codec.Engine(o.Compression.spec), o.BlockSize)}
+	return blockKeys{fmt.Appendf(nil, "isopress block %d\x00%s\x00%s\x00%d\x00", blockVersion, o.Compression, codec.Engine(o.Compression.spec), o.BlockSize)}
 }
 
 // key names a block by what it is made of.
@@ -74,6 +78,7 @@ func (l *pipeline) cached(j *job) bool {
 		return false
 	}
 	j.comp, j.out, j.n = data[:0], data[1:], l.plan.jobLen(j)
+	l.sum(j)
 	return true
 }
 
@@ -90,7 +95,7 @@ func (l *pipeline) fromBase(j *job) bool {
 	if data == nil {
 		return false
 	}
-	j.comp, j.based = data, true
+	j.comp = data
 	return true
 }
 

@@ -10,12 +10,13 @@ import (
 	"github.com/isopress/isopress/internal/codec"
 )
 
-// Contents flow through three kinds of goroutine. One deals out the blocks, in the
-// order of the plan; the workers read, check and compress; one writes, in the
-// order of the plan again, and alone knows positions. The buffers, a fixed number
-// made in advance, bound the memory: a block is dealt out only once one is free.
+// Contents flow through five kinds of goroutine. One asks for the blocks, in the order of
+// the plan; some look up what caches have of them; one deals out the others, in order; the
+// workers read, check and compress; one writes, in order again, and alone knows positions.
+// The buffers, a fixed number made in advance, bound the memory: a block is asked for only
+// once one is free.
 
-// job is one block on its way. The dealer owns it, then a worker, then the writer.
+// job is one block on its way. Whoever has taken it from the last queue owns it.
 type job struct {
 	raw, comp []byte // buffers of the block size
 	n         int    // bytes of content in raw
@@ -23,11 +24,13 @@ type job struct {
 	content   *content
 	file      *sharedFile // where the content is read from; nil where raw has it, or for a fragment block
 
-	key      [32]byte // of the block, where there is a cache
-	out      []byte   // what to write
-	stored   bool     // out is the content as it is
-	based    bool     // comp is a block of the base, to be looked at
-	finished chan struct{}
+	key      [32]byte      // of the block, where there is a cache
+	out      []byte        // what to write
+	check    uint32        // CRC-32C of it, for the block list
+	stored   bool          // out is the content as it is
+	made     bool          // out is a cache's
+	based    bool          // comp is a block of the base, to be looked at
+	finished chan struct{} // once looked up, and again once pressed
 }
 
 // pipeline writes the runs of a plan.
@@ -36,6 +39,8 @@ type pipeline struct {
 	w         io.WriterAt
 	pos       uint64
 	free      chan *job
+	lookup    chan *job
+	asked     chan *job
 	work      chan *job
 	ordered   chan *job
 	fragments []blockAt // the fragment blocks
@@ -59,7 +64,8 @@ func newPipeline(p *Plan, w io.WriterAt, pos uint64) *pipeline {
 	n := min(p.opts.Memory/(2*size), int64(maxInFlight*p.opts.Workers))
 	n = max(n, int64(p.opts.Workers)+1)
 	l := &pipeline{plan: p, w: w, pos: pos, keys: newBlockKeys(&p.opts),
-		free: make(chan *job, n), work: make(chan *job, n), ordered: make(chan *job, n)}
+		free: make(chan *job, n), lookup: make(chan *job, n), asked: make(chan *job, n),
+		work: make(chan *job, n), ordered: make(chan *job, n)}
 	for range n {
 		l.free <- &job{finished: make(chan struct{}, 1)}
 	}
@@ -70,11 +76,17 @@ func newPipeline(p *Plan, w io.WriterAt, pos uint64) *pipeline {
 func (l *pipeline) writeBlocks(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
+		defer close(l.lookup)
+		defer close(l.asked)
+		return l.ask(ctx)
+	})
+	g.Go(func() error {
 		defer close(l.work)
 		defer close(l.ordered)
 		return l.deal(ctx)
 	})
 	for range l.plan.opts.Workers {
+		g.Go(func() error { return l.look(ctx) })
 		g.Go(func() error { return l.compress(ctx) })
 	}
 	g.Go(func() error { return l.write(ctx) })
@@ -93,7 +105,7 @@ func (l *pipeline) take(ctx context.Context) (*job, error) {
 			j.raw = make([]byte, l.plan.opts.BlockSize)
 			j.comp = make([]byte, 0, 1+codec.Bound(l.plan.opts.BlockSize))
 		}
-		j.parts, j.content, j.file, j.n, j.stored, j.based = j.parts[:0], nil, nil, 0, false, false
+		j.parts, j.content, j.file, j.n, j.stored, j.made, j.based = j.parts[:0], nil, nil, 0, false, false, false
 		return j, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -130,9 +142,17 @@ func (l *pipeline) compress(ctx context.Context) error {
 		if err := l.press(j, block, &v); err != nil {
 			return err
 		}
+		l.sum(j)
 		j.finished <- struct{}{}
 	}
 	return nil
+}
+
+// sum makes the checksum that the block list has of a compressed block.
+func (l *pipeline) sum(j *job) {
+	if l.plan.opts.BlockList && !j.stored {
+		j.check = crc32.Checksum(j.out, castagnoli)
+	}
 }
 
 // press reads a block, checks it against the index, and compresses it.
@@ -204,7 +224,7 @@ func (l *pipeline) writeBlock(j *job) error {
 	}
 	size := uint32(len(j.out))
 	if l.plan.opts.BlockList && !j.stored {
-		l.list = append(l.list, listEntry{j.key, blockAt{l.pos, size}, crc32.Checksum(j.out, castagnoli)})
+		l.list = append(l.list, listEntry{j.key, blockAt{l.pos, size}, j.check})
 	}
 	if j.stored {
 		size |= blockRaw

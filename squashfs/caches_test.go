@@ -21,6 +21,7 @@ type memoryCache struct {
 	mu           sync.Mutex
 	blobs        map[[32]byte][]byte
 	found, asked int
+	saved        int
 	forget       float64 // the share of questions that it has no answer to
 }
 
@@ -42,6 +43,7 @@ func (c *memoryCache) Save(key [32]byte, data ...[]byte) {
 	if c.blobs == nil {
 		c.blobs = map[[32]byte][]byte{}
 	}
+	c.saved++
 	c.blobs[key] = slices.Concat(data...)
 }
 

@@ -92,7 +92,7 @@ func TestOptionsInKeys(t *testing.T) {
 	}
 }
 
-// What is in a cache outlives the program that put it there: if this fails, raise cacheVersion.
+// What is in a cache outlives the program that put it there: if this fails, raise treeVersion.
 func TestKeptTreeForm(t *testing.T) {
 	trees := &memoryCache{}
 	opts := Options{BlockSize: 4096, Volatile: "e", Trees: trees, TreeKey: func(path string) string {
@@ -117,8 +117,8 @@ func TestKeptTreeForm(t *testing.T) {
 	const want = "1967d311148ac3eb"
 	for key, b := range trees.blobs {
 		sum := sha256.Sum256(append(key[:], b...))
-		if got := hex.EncodeToString(sum[:8]); cacheVersion != 2 || got != want {
-			t.Errorf("version %d: %s, want %s of version 2", cacheVersion, got, want)
+		if got := hex.EncodeToString(sum[:8]); treeVersion != 2 || got != want {
+			t.Errorf("version %d: %s, want %s of version 2", treeVersion, got, want)
 		}
 	}
 }

@@ -8,62 +8,81 @@ import (
 	"sync/atomic"
 )
 
-// deal sends all blocks of the plan to the workers, in its order.
-func (l *pipeline) deal(ctx context.Context) error {
+// ask sets out all blocks of the plan, in its order, for what caches have of them to be
+// looked up by several goroutines at once.
+func (l *pipeline) ask(ctx context.Context) error {
 	for i := range l.plan.runs {
 		run := &l.plan.runs[i]
-		var err error
-		if run.parts == nil {
-			err = l.dealContent(ctx, run.first)
-		} else {
-			err = l.dealFragment(ctx, run)
+		if run.parts != nil {
+			if err := l.askFor(ctx, nil, run.parts...); err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil {
-			return err
+		c := run.first
+		c.blocks.sizes = make([]uint32, len(c.blocks.digests))
+		for i, d := range c.blocks.digests {
+			if d == (digest{}) && !c.raw {
+				continue // zero bytes are not stored
+			}
+			if err := l.askFor(ctx, c, part{c, i}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (l *pipeline) dealFragment(ctx context.Context, run *run) error {
+// askFor queues a job for the dealer before it queues it to be looked up, as send does.
+func (l *pipeline) askFor(ctx context.Context, c *content, parts ...part) error {
 	j, err := l.take(ctx)
 	if err != nil {
 		return err
 	}
-	j.parts = append(j.parts, run.parts...)
-	if l.cached(j) {
-		l.sendMade(j)
-		return nil
-	}
-	l.fromBase(j)
-	l.send(j)
+	j.content = c
+	j.parts = append(j.parts, parts...)
+	l.asked <- j
+	l.lookup <- j
 	return nil
 }
 
-// dealContent sends the blocks of a content, but those of zero bytes. The workers read
-// those that no cache has, several at a time, where the file can be read anywhere; else
-// they are read here, one after the other.
-func (l *pipeline) dealContent(ctx context.Context, c *content) error {
-	c.blocks.sizes = make([]uint32, len(c.blocks.digests))
-	f := contentFile{plan: l.plan, content: c}
-	defer f.close()
-	for i, d := range c.blocks.digests {
-		if d == (digest{}) && !c.raw {
-			continue
+// look is one of the goroutines that look up blocks.
+func (l *pipeline) look(ctx context.Context) error {
+	for j := range l.lookup {
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		j, err := l.take(ctx)
-		if err != nil {
-			return err
+		if j.made = l.cached(j); !j.made {
+			j.based = l.fromBase(j)
 		}
-		j.content = c
-		j.parts = append(j.parts, part{c, i})
-		if l.cached(j) {
+		j.finished <- struct{}{}
+	}
+	return nil
+}
+
+// deal sends the blocks that were looked up on, in their order: those that a cache has to
+// the writer, and others to the workers. The workers read the file of a content, several
+// blocks at a time, where it can be read anywhere; else it is read here from its start on.
+func (l *pipeline) deal(ctx context.Context) error {
+	f := contentFile{plan: l.plan}
+	defer func() { f.close() }()
+	for j := range l.asked {
+		select {
+		case <-j.finished:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if j.made {
 			l.sendMade(j)
 			continue
 		}
-		if !l.fromBase(j) {
+		if j.content != f.content {
+			f.close()
+			f = contentFile{plan: l.plan, content: j.content}
+		}
+		if j.content != nil && !j.based {
 			if err := f.give(j); err != nil {
-				return c.source.fail(err)
+				return j.content.source.fail(err)
 			}
 		}
 		l.send(j)

@@ -247,7 +247,7 @@ func (l *layouter) packTails() error {
 	var head []bool
 	if p.opts.Order == OrderSimilar {
 		var err error
-		if next, head, err = l.clusterAlike(); err != nil {
+		if next, head, err = l.alikeClusters(); err != nil {
 			return err
 		}
 	}

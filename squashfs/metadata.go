@@ -5,22 +5,17 @@ import (
 	"fmt"
 	"io"
 	"math"
-
-	"github.com/isopress/isopress/internal/codec"
+	"slices"
 )
 
 // metadataWriter cuts a table into blocks of 8 KiB, each compressed behind a
 // 16-bit header with its length. The result is kept: tables are a fraction of a
 // per cent of an image.
 type metadataWriter struct {
-	block codec.Block
+	press *metadataPress
 	buf   []byte // the open block
 	out   []byte
-	comp  []byte
-}
-
-func newMetadataWriter(block codec.Block) *metadataWriter {
-	return &metadataWriter{block: block, buf: make([]byte, 0, metadataSize)}
+	pack  *pack // that the blocks are kept in; nil before the first
 }
 
 // ref is the place of the next byte to be written. An error has no prefix: the
@@ -47,34 +42,46 @@ func (m *metadataWriter) write(b []byte) error {
 	return nil
 }
 
+// flush ends the open block.
 func (m *metadataWriter) flush() error {
 	if len(m.buf) == 0 {
 		return nil
 	}
-	c, err := m.block.Compress(m.comp, m.buf)
-	if err != nil {
+	if m.pack == nil || !m.pack.add(m.buf) {
+		if m.pack != nil {
+			m.press.save(m.pack)
+		}
+		m.pack = m.press.load(m.buf)
+	}
+	last := len(m.pack.blocks) - 1
+	if err := m.press.fill(m.pack.blocks[last:], [][]byte{m.buf}); err != nil {
 		return err
 	}
-	if c == nil {
-		m.out = binary.LittleEndian.AppendUint16(m.out, uint16(len(m.buf))|metadataRaw)
-		m.out = append(m.out, m.buf...)
-	} else {
-		m.comp = c[:0]
-		m.out = binary.LittleEndian.AppendUint16(m.out, uint16(len(c)))
-		m.out = append(m.out, c...)
-	}
+	m.out = m.pack.blocks[last].appendTo(m.out, m.buf)
 	m.buf = m.buf[:0]
 	return nil
+}
+
+// end ends the table.
+func (m *metadataWriter) end() error {
+	err := m.flush()
+	if err == nil && m.pack != nil {
+		m.press.save(m.pack)
+		m.pack = nil
+	}
+	return err
 }
 
 // tableWriter appends tables to the image.
 type tableWriter struct {
 	w     io.WriterAt
 	pos   uint64 // end of what is written
-	block codec.Block
+	press *metadataPress
 }
 
-func (e *tableWriter) metadata() *metadataWriter { return newMetadataWriter(e.block) }
+func (e *tableWriter) metadata() *metadataWriter {
+	return &metadataWriter{press: e.press, buf: make([]byte, 0, metadataSize)}
+}
 
 func (e *tableWriter) raw(b []byte) error {
 	_, err := e.w.WriteAt(b, int64(e.pos))
@@ -84,28 +91,32 @@ func (e *tableWriter) raw(b []byte) error {
 
 // flush ends m and writes it.
 func (e *tableWriter) flush(m *metadataWriter) error {
-	if err := m.flush(); err != nil {
+	if err := m.end(); err != nil {
 		return err
 	}
 	return e.raw(m.out)
 }
 
 // blocks writes b as metadata and returns the index of its blocks: a 64-bit
-// position each.
+// position each. The blocks do not tell of each other's places, and are compressed
+// several at a time.
 func (e *tableWriter) blocks(b []byte) (index []byte, err error) {
-	m := e.metadata()
-	for len(b) > 0 {
-		n := min(len(b), metadataSize)
-		index = binary.LittleEndian.AppendUint64(index, e.pos+uint64(len(m.out)))
-		if err := m.write(b[:n]); err != nil {
+	var out []byte
+	for rest := slices.Collect(slices.Chunk(b, metadataSize)); len(rest) > 0; {
+		p := e.press.load(rest[0])
+		for len(p.blocks) < len(rest) && p.add(rest[len(p.blocks)]) {
+		}
+		if err := e.press.fill(p.blocks, rest); err != nil {
 			return nil, err
 		}
-		if err := m.flush(); err != nil {
-			return nil, err
+		for i := range p.blocks {
+			index = binary.LittleEndian.AppendUint64(index, e.pos+uint64(len(out)))
+			out = p.blocks[i].appendTo(out, rest[i])
 		}
-		b = b[n:]
+		e.press.save(p)
+		rest = rest[len(p.blocks):]
 	}
-	return index, e.raw(m.out)
+	return index, e.raw(out)
 }
 
 // indexed writes b as metadata with its index behind, and returns the index's

@@ -79,8 +79,9 @@ type Options struct {
 	// one more, there are fewer workers; two pairs are the least that is used.
 	// The codec's own state and the index of the tree come on top.
 	Memory int64
-	// Blocks, where not nil, keeps compressed blocks: of what it has, nothing is
-	// read and compressed again. The image is the same with it and without.
+	// Blocks, where not nil, keeps compressed blocks, those of tables too, and which
+	// contents are alike: of the blocks that it has, nothing is read and compressed
+	// again. The image is the same with it and without.
 	Blocks Cache
 	// Base, where not nil, is an image to take blocks from that are the same in both.
 	// The image is the same with it and without.

@@ -41,7 +41,7 @@ func (x *indexer) treeKey(path string) (key [32]byte, ok bool) {
 	if !o.MaxModTime.IsZero() {
 		latest = o.MaxModTime.Unix()
 	}
-	text := fmt.Appendf(nil, "isopress tree %d\x00%d %d %v %v %v %v %q\x00%s", cacheVersion, o.BlockSize, latest,
+	text := fmt.Appendf(nil, "isopress tree %d\x00%d %d %v %v %v %v %q\x00%s", treeVersion, o.BlockSize, latest,
 		x.sketches(), o.AllRoot, o.NoHardLinks, o.NoXattrs, o.Volatile, state)
 	return sha256.Sum256(text), true
 }

@@ -56,12 +56,9 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 		return nil, err
 	}
 	p.placeUnwritten()
-	block, err := p.opts.newBlock()
-	if err != nil {
-		return nil, err
-	}
-	defer block.Close()
-	e := &tableWriter{w: w, pos: l.pos, block: block}
+	press := newMetadataPress(&p.opts)
+	defer press.close()
+	e := &tableWriter{w: w, pos: l.pos, press: press}
 	sb := p.superblock(uint32(len(l.fragments)))
 	if err := p.writeTables(ctx, e, sb, l.fragments); err != nil {
 		return nil, err
@@ -138,11 +135,11 @@ func (p *Plan) writeTables(ctx context.Context, e *tableWriter, sb *superblock, 
 		return err
 	}
 	sb.inodeTable = e.pos
-	if err := e.raw(t.inodes.out); err != nil {
+	if err := e.flush(t.inodes); err != nil {
 		return err
 	}
 	sb.dirTable = e.pos
-	if err := e.raw(t.dirs.out); err != nil {
+	if err := e.flush(t.dirs); err != nil {
 		return err
 	}
 	if sb.fragTable, err = e.indexed(encodeFragments(fragments)); err != nil {
