@@ -49,9 +49,12 @@ type Options struct {
 	Workers     int
 	Memory      int64 // bytes
 	// Cache is a directory that keeps compressed blocks, and what is known of store
-	// paths, from one build to the next; "" is none. The image is the same with it
-	// and without.
+	// paths and files, from one build to the next; "" is none. The image is the same
+	// with it and without.
 	Cache string
+	// NoStatCache reads the files that the cache knows by their stat data alone, and not
+	// by the NAR hash of their store path.
+	NoStatCache bool
 	// Base is an ISO or a squashfs that was built before: what it has in common with
 	// the new one is taken from it; "" is none. The image is the same with it and
 	// without.
@@ -277,6 +280,8 @@ func (o *Options) plan(ctx context.Context, tree fs.FS, opts squashfs.Options, e
 // hint adds to an error of the source what its user can do.
 func (o *Options) hint(err error) error {
 	switch {
+	case errors.Is(err, squashfs.ErrStatCache):
+		return fmt.Errorf("%w; --no-stat-cache reads it anew", err)
 	case errors.Is(err, squashfs.ErrChanged) && o.trustsRegistration():
 		return fmt.Errorf("%w, or it is not what the registration's NAR hash says: nix-store --verify-path tells, and --cache off reads it anew", err)
 	case errors.Is(err, squashfs.ErrChanged):

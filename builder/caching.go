@@ -16,6 +16,7 @@ import (
 const (
 	cachedBlocks = "block" // compressed blocks, by what is in them
 	cachedTrees  = "tree"  // what is known of a store path, by its NAR hash
+	cachedFiles  = "file"  // what is known of other files, by their stat data
 )
 
 // openCache opens the cache, if there is to be one. A build can do without.
@@ -98,6 +99,11 @@ func (o *Options) cacheOptions(opts *squashfs.Options) {
 	if o.trustsRegistration() {
 		opts.Trees = kindOfCache{o.cache, cachedTrees}
 		opts.TreeKey = o.Source.Closure.treeKeys()
+		opts.TreeCheck = o.Source.Closure.narChecks()
+	}
+	files := kindOfCache{o.cache, cachedFiles}
+	if opts.Files = files; o.NoStatCache {
+		opts.Files = forgetful{files}
 	}
 }
 
@@ -107,7 +113,7 @@ func (o *Options) trustsRegistration() bool {
 }
 
 // treeKeys name the state of store paths, which never change: by path and NAR
-// hash. Others are read each time.
+// hash.
 func (c *Closure) treeKeys() func(path string) string {
 	keys := map[string]string{}
 	for _, i := range c.registration {
@@ -129,3 +135,8 @@ type kindOfCache struct {
 
 func (k kindOfCache) Load(key [32]byte, buf []byte) []byte { return k.store.Load(k.kind, key, buf) }
 func (k kindOfCache) Save(key [32]byte, data ...[]byte)    { k.store.Save(k.kind, key, data...) }
+
+// forgetful keeps what it gets in place of what there was, which it does not return.
+type forgetful struct{ kindOfCache }
+
+func (forgetful) Load([32]byte, []byte) []byte { return nil }

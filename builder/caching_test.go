@@ -2,8 +2,11 @@ package builder
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,8 +22,7 @@ import (
 	"github.com/isopress/isopress/squashfs"
 )
 
-// registeredClosure is a closure of two store paths that compress, with a registration of hashes that
-// are no more than names.
+// registeredClosure is a closure of two store paths that compress, with a registration.
 func registeredClosure(t *testing.T) *Closure {
 	t.Helper()
 	text := func(seed, n int) string {
@@ -37,9 +39,41 @@ func registeredClosure(t *testing.T) *Closure {
 		linux + "/bzImage":  text(3, 700_000),
 	})
 	for _, p := range c.paths {
-		c.registration = append(c.registration, nix.PathInfo{Path: p, NarHash: strings.Repeat("0", 64)})
+		c.registration = append(c.registration, nix.PathInfo{Path: p, NarHash: narHash(t, c, nix.Base(p))})
 	}
 	return c
+}
+
+// narHash is the hash of a store path's NAR, in base16.
+func narHash(t *testing.T, c *Closure, name string) string {
+	t.Helper()
+	h := sha256.New()
+	w := nix.NewNARWriter(h)
+	store := c.FS().(*storeFS)
+	err := fs.WalkDir(store, name, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		header := nix.NARHeader{Depth: strings.Count(p, "/"), Name: d.Name(), Mode: info.Mode(), Size: info.Size()}
+		if d.Type() == fs.ModeSymlink {
+			header.Target, err = store.ReadLink(p)
+		}
+		if err = errors.Join(err, w.WriteHeader(header)); err == nil && d.Type().IsRegular() {
+			var b []byte
+			b, err = fs.ReadFile(store, p)
+			_, err2 := w.Write(b)
+			err = errors.Join(err, err2)
+		}
+		return err
+	})
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 func squashfsOptionsOf(t *testing.T, c *Closure) Options {

@@ -87,7 +87,14 @@ func (s *storeFS) Lstat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "lstat", Path: name, Err: err}
 	}
-	return storeInfo{name: path.Base(name), mode: mode, size: info.Size()}, nil
+	state, err := fileState(info)
+	return storeInfo{path.Base(name), mode, info.Size(), state}, err
+}
+
+// fileState is what tells whether a file of the host changes. Nothing of it is in a NAR.
+func fileState(info fs.FileInfo) (squashfs.Attr, error) {
+	host, err := squashfs.AttrOf(info)
+	return squashfs.Attr{Dev: host.Dev, Inode: host.Inode, Mtime: host.Mtime, Ctime: host.Ctime}, err
 }
 
 // Stat implements [fs.StatFS]. It does not follow links, which lead through the
@@ -141,9 +148,10 @@ func narMode(m fs.FileMode) (fs.FileMode, error) {
 
 // storeInfo is the metadata of a file in the store.
 type storeInfo struct {
-	name string
-	mode fs.FileMode
-	size int64
+	name  string
+	mode  fs.FileMode
+	size  int64
+	state squashfs.Attr
 }
 
 func (i storeInfo) Name() string       { return i.name }
@@ -151,7 +159,7 @@ func (i storeInfo) Size() int64        { return i.size }
 func (i storeInfo) Mode() fs.FileMode  { return i.mode }
 func (i storeInfo) ModTime() time.Time { return time.Unix(1, 0) }
 func (i storeInfo) IsDir() bool        { return i.mode.IsDir() }
-func (i storeInfo) Sys() any           { return &squashfs.Attr{} }
+func (i storeInfo) Sys() any           { return &i.state }
 
 // memFile is a file whose content is in memory.
 type memFile struct {

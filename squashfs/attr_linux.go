@@ -3,6 +3,7 @@ package squashfs
 import (
 	"fmt"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +22,8 @@ func platformAttr(sys any) (Attr, error) {
 	if st.Nlink < 2 {
 		nlink = 1
 	}
-	return Attr{UID: st.Uid, GID: st.Gid, Rdev: rdev, Inode: st.Ino, Dev: uint64(st.Dev), Nlink: nlink}, nil
+	return Attr{UID: st.Uid, GID: st.Gid, Rdev: rdev, Inode: st.Ino, Dev: uint64(st.Dev), Nlink: nlink,
+		Mtime: time.Unix(st.Mtim.Unix()), Ctime: time.Unix(st.Ctim.Unix())}, nil
 }
 
 // encodeDev packs a device number as the kernel's new_encode_dev does: 12 bits

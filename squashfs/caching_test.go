@@ -42,14 +42,17 @@ func otherOptions(t *testing.T) map[string]func(o *Options) {
 		},
 		"BlockList": func(o *Options) { o.BlockList = true },
 		// These do not change the image.
-		"Workers":  func(o *Options) { o.Workers = 3 },
-		"Memory":   func(o *Options) { o.Memory = 1 << 20 },
-		"Blocks":   nothing,
-		"Base":     nothing,
-		"Trees":    nothing,
-		"TreeKey":  nothing,
-		"Progress": nothing,
-		"Warn":     nothing,
+		"Workers":   func(o *Options) { o.Workers = 3 },
+		"Memory":    func(o *Options) { o.Memory = 1 << 20 },
+		"Blocks":    nothing,
+		"Base":      nothing,
+		"Trees":     nothing,
+		"TreeKey":   nothing,
+		"TreeCheck": nothing,
+		"Files":     nothing,
+		"Progress":  nothing,
+		"Warn":      nothing,
+		"now":       nothing,
 	}
 }
 

@@ -277,7 +277,15 @@ type Attr struct {
 	Nlink uint32
 	// Xattrs are the extended attributes by full name ("user.x", "security.capability").
 	Xattrs map[string][]byte
+	// Mtime and Ctime, where not zero, are when the content and the inode last changed by
+	// the clock of the file system of the host, whatever date the file shows. They and Dev
+	// and Inode tell whether a file is as it was when [Options.Files] came to know it.
+	Mtime, Ctime time.Time
 }
+
+// AttrOf returns what info.Sys() tells the writer: an *Attr as it is, a *syscall.Stat_t of
+// Linux as an Attr, and otherwise nothing.
+func AttrOf(info fs.FileInfo) (Attr, error) { return systemAttr(info) }
 
 // mtime converts a date to the format's unsigned 32-bit seconds, or fails. The
 // zero Time, which embed.FS and others give, is the epoch.

@@ -49,6 +49,7 @@ type inode struct {
 
 type dirInode struct {
 	entries []entry // sorted by name
+	host    linkKey // names the directory within the input, where Options.Files wants that
 	listing listing // once written
 }
 
@@ -86,7 +87,12 @@ func (n *inode) path() string {
 }
 
 // fail wraps err as every error about a file of the tree reads.
-func (n *inode) fail(err error) error { return pathError(n.path(), err) }
+func (n *inode) fail(err error) error {
+	if n.content != nil && n.content.unread && errors.Is(err, ErrChanged) {
+		err = statError{err}
+	}
+	return pathError(n.path(), err)
+}
 
 func pathError(name string, err error) error {
 	// An *fs.PathError names the path itself, and the system call.
@@ -130,8 +136,12 @@ type indexer struct {
 	count  int64
 	report *reporter
 
-	trees   []keptTree // to be kept
-	special int        // files seen that no tree is kept with
+	trees    []keptTree // to be kept
+	special  int        // files seen that no tree is kept with
+	checking bool       // within a tree that is to be checked
+
+	dir    *keptDir              // that the walk is in; nil without Options.Files
+	loaded map[[32]byte][32]byte // digests of what Options.Files had, by key
 }
 
 // leftOut is where something was left out.
@@ -162,6 +172,7 @@ func index(ctx context.Context, fsys fs.FS, opts *Options) (*inode, *indexer, er
 		return nil, nil, err
 	}
 	x.keepTrees()
+	x.keepFiles(root)
 	return root, x, nil
 }
 
@@ -205,11 +216,14 @@ func (x *indexer) add(dir *inode, name, path string, info fs.FileInfo) (*inode, 
 	}
 	switch n.kind {
 	case typeDir:
-		return n, x.list(n, path)
+		x.enter(n, sys)
+		err = x.list(n, path)
+		x.leave(n)
 	case typeFile:
-		x.files.add(n)
+		x.findFile(n, info, sys)
+		x.files.add(n, x.checking)
 	}
-	return n, nil
+	return n, err
 }
 
 // link returns the inode that an earlier name of the same file has. Names that
@@ -373,7 +387,7 @@ func (x *indexer) list(n *inode, dir string) error {
 // child is what a directory's entry shows, with all that is below it.
 func (x *indexer) child(n *inode, d fs.DirEntry, name string) (*inode, error) {
 	key, named := x.treeKey(name)
-	if named {
+	if named = named && !x.checking; named {
 		if known, err := x.known(n, d.Name(), key); known != nil || err != nil {
 			return known, err
 		}
@@ -383,9 +397,15 @@ func (x *indexer) child(n *inode, d fs.DirEntry, name string) (*inode, error) {
 	if err != nil {
 		return nil, pathError(name, err)
 	}
+	if !named {
+		return x.add(n, d.Name(), name, info)
+	}
+	check := x.check(name)
+	x.checking = check != nil
 	child, err := x.add(n, d.Name(), name, info)
-	if err == nil && named && x.special == special {
-		x.trees = append(x.trees, keptTree{key, child})
+	x.checking = false
+	if err == nil {
+		x.keepTree(keptTree{key, child}, name, check, x.special == special)
 	}
 	return child, err
 }
@@ -418,18 +438,29 @@ type fileQueue struct {
 	mu    sync.Mutex
 	more  sync.Cond
 	found []*inode
-	taken int   // of found
+	taken int // of found
+	trees []*treeTask
 	ended bool  // there are no more
 	size  int64 // of all contents, in bytes
 	done  int64 // bytes hashed
 }
 
-func (q *fileQueue) add(n *inode) {
+// add queues a file, or only counts one that comes with a tree.
+func (q *fileQueue) add(n *inode, later bool) {
 	q.mu.Lock()
 	q.found = append(q.found, n)
 	if !n.content.hashed {
 		q.size += n.content.size
 	}
+	n.content.hashed = n.content.hashed || later
+	q.mu.Unlock()
+	q.more.Signal()
+}
+
+// addTree queues a tree, whose files have been added.
+func (q *fileQueue) addTree(t *treeTask) {
+	q.mu.Lock()
+	q.trees = append(q.trees, t)
 	q.mu.Unlock()
 	q.more.Signal()
 }
@@ -442,20 +473,25 @@ func (q *fileQueue) end(r *reporter) {
 	q.advance(0, r)
 }
 
-// take waits for the next file; nil is the end.
-func (q *fileQueue) take() *inode {
+// take waits for the next file or tree; two nils are the end.
+func (q *fileQueue) take() (*inode, *treeTask) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		for q.taken == len(q.found) {
-			if q.ended {
-				return nil
+		if len(q.trees) > 0 {
+			t := q.trees[0]
+			q.trees = q.trees[1:]
+			return nil, t
+		}
+		for q.taken < len(q.found) {
+			if q.taken++; !q.found[q.taken-1].content.hashed {
+				return q.found[q.taken-1], nil
 			}
-			q.more.Wait()
 		}
-		if q.taken++; !q.found[q.taken-1].content.hashed {
-			return q.found[q.taken-1]
+		if q.ended {
+			return nil, nil
 		}
+		q.more.Wait()
 	}
 }
 
@@ -471,14 +507,23 @@ func (q *fileQueue) advance(n int, r *reporter) {
 // hash is one worker: it reads regular files into the digests of their blocks.
 func (x *indexer) hash() error {
 	h := hasher{ctx: x.ctx, fsys: x.fsys, buf: make([]byte, x.opts.BlockSize),
-		similar: x.sketches(), volatile: []byte(x.opts.Volatile),
+		similar: x.sketches(), volatile: []byte(x.opts.Volatile), now: x.clock(),
 		advance: func(n int) { x.files.advance(n, x.report) }}
-	for f := x.files.take(); f != nil; f = x.files.take() {
-		if err := h.hash(f); err != nil {
+	for {
+		f, t := x.files.take()
+		var err error
+		switch {
+		case t != nil:
+			err = x.hashTree(&h, t)
+		case f != nil:
+			err = h.hash(f)
+		default:
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // hasher reads one file after the other.
@@ -490,6 +535,8 @@ type hasher struct {
 	fsys     fs.FS
 	buf      []byte
 	advance  func(n int)
+	also     io.Writer        // gets the contents, too, where it is not nil
+	now      func() time.Time // nil where the state of files is of no use
 }
 
 func (h *hasher) hash(n *inode) error {
@@ -498,6 +545,7 @@ func (h *hasher) hash(n *inode) error {
 		return n.fail(err)
 	}
 	defer f.Close() // read only: nothing is lost with its error
+	state := h.state(f)
 	// The size is not believed before the file has shown it.
 	c := n.content
 	blocks := (c.size + int64(len(h.buf)) - 1) / int64(len(h.buf))
@@ -514,6 +562,9 @@ func (h *hasher) hash(n *inode) error {
 		if len(b) < len(h.buf) {
 			h.tail(c, b)
 		}
+		if h.also != nil {
+			_, _ = h.also.Write(b) // it notes its errors itself
+		}
 		left -= int64(len(b))
 		h.advance(len(b))
 	}
@@ -523,6 +574,9 @@ func (h *hasher) hash(n *inode) error {
 	}
 	if err != nil {
 		return n.fail(err)
+	}
+	if state != nil && h.stillIs(f, *state) {
+		c.state = state
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ const DefaultMemory = 256 << 20
 // Options say how to write an image. The zero value is ready for use: zstd 19,
 // 1 MiB blocks, owners, dates, hard links and xattrs kept as they are.
 //
-// Workers, Memory, Blocks, Base, Trees, Progress and Warn do not change the image.
+// Workers, Memory, Blocks, Base, Trees, Files, Progress and Warn do not change the image.
 type Options struct {
 	// Compression of data and metadata; the zero value is zstd:19.
 	Compression Compression
@@ -95,6 +95,20 @@ type Options struct {
 	// TreeKey says for a path, slash-separated and relative to the root, what names
 	// the state of it and all below it, such as a hash of that; "" is not known.
 	TreeKey func(path string) string
+	// TreeCheck, where not nil, says what is to see the tree at a path that TreeKey named
+	// before Trees keeps it; nil is nothing. It is called from one goroutine, and what it
+	// returns by another one, each in one at a time.
+	TreeCheck func(path string) TreeCheck
+	// Files, where not nil, keeps what is known of contents by the state of their files:
+	// a file whose device, inode number, size, Mtime and Ctime (see [Attr]) are those of
+	// the last time is not read for the plan. Trees goes first.
+	//
+	// Kept is only what was read while the file's state stood still, and had done so for
+	// two seconds: what changes later has another Ctime then. A file of no Ctime, or of one
+	// in whole seconds, as file systems show that keep none, is always read. What cannot be
+	// seen is a change by which Ctime does not change: one through a mapping of the file
+	// that is not synced, or below the file system, or with a clock that was set back.
+	Files Cache
 	// Progress, where not nil, is told how far the work is.
 	//
 	// Progress and Warn are called from several goroutines, but never two at once,
@@ -103,8 +117,11 @@ type Options struct {
 	// Warn, where not nil, is told of what the image cannot hold: xattrs of other
 	// namespaces than user, trusted and security, which are left out, and dates
 	// outside of 1970 to 2106. It is called once for each such thing, with the first
-	// file that has it and the number of others.
+	// file that has it and the number of others. It is told as well of each tree that a
+	// TreeCheck refused, and of damage to a Base.
 	Warn func(path, msg string)
+
+	now func() time.Time // for tests; nil is time.Now
 }
 
 // Order says which small files and tails of large files share a fragment block.

@@ -36,7 +36,10 @@ type content struct {
 	tail    int32    // index into Plan.tails, or noTail
 	raw     bool     // one of Options.Raw
 	refers  bool     // the tail contains Options.Volatile
-	hashed  bool     // its digests are known without reading it
+	hashed  bool     // its digests are known without reading it, or with a tree's
+
+	state  *fileState // until it is kept, with the digests
+	unread bool       // the digests are those that were kept with this state
 }
 
 const noTail = -1

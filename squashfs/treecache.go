@@ -43,11 +43,37 @@ func (x *indexer) treeKey(path string) (key [32]byte, ok bool) {
 	}
 	text := fmt.Appendf(nil, "isopress tree %d\x00%d %d %v %v %v %v %q\x00%s", treeVersion, o.BlockSize, latest,
 		x.sketches(), o.AllRoot, o.NoHardLinks, o.NoXattrs, o.Volatile, state)
+	if o.TreeCheck != nil {
+		text = append(text, "\x00checked"...)
+	}
 	return sha256.Sum256(text), true
 }
 
+// Of each node and block the index takes some hundred bytes, of which a blob may hold few:
+// so a damaged or forged one takes no more than these, half a gigabyte. A tree that has
+// more is indexed each time.
+const (
+	maxKeptNodes  = 1 << 20
+	maxKeptBlocks = 1 << 22
+)
+
 // sketches tells whether files get sketches.
 func (x *indexer) sketches() bool { return x.opts.Order == OrderSimilar && !x.opts.NoFragments }
+
+// keepTree keeps a tree that was walked, once its files are hashed: whole is one that has
+// nothing special in it.
+func (x *indexer) keepTree(t keptTree, path string, check TreeCheck, whole bool) {
+	switch {
+	case check != nil && whole:
+		x.files.addTree(&treeTask{t, path, check})
+	case check != nil:
+		x.files.addTree(&treeTask{t, path, nil}) // its files wait
+	case whole:
+		x.files.mu.Lock()
+		defer x.files.mu.Unlock()
+		x.trees = append(x.trees, t)
+	}
+}
 
 // known takes a tree from the cache; nil is none.
 func (x *indexer) known(dir *inode, name string, key [32]byte) (*inode, error) {
@@ -55,20 +81,20 @@ func (x *indexer) known(dir *inode, name string, key [32]byte) (*inode, error) {
 	if data == nil {
 		return nil, nil
 	}
-	d := treeDecoder{x: x, b: data}
+	d := treeDecoder{keptDecoder: keptDecoder{x: x, b: data}, ids: map[[2]uint32]bool{}}
 	n := d.node(dir, name, 0)
 	if d.err != nil || len(d.b) > 0 {
 		return nil, nil // as if it were not there: it is made again
 	}
-	x.count += d.count
+	x.count += d.nodes
 	x.report.progress(Progress{Stage: StageScan, Done: x.count})
-	for _, id := range d.ids {
+	for _, id := range d.order {
 		if err := x.ids.add(id[0], id[1]); err != nil {
 			return nil, n.fail(err)
 		}
 	}
 	for _, f := range d.files {
-		x.files.add(f)
+		x.files.add(f, false)
 	}
 	return n, nil
 }
@@ -76,33 +102,48 @@ func (x *indexer) known(dir *inode, name string, key [32]byte) (*inode, error) {
 // keepTrees puts the trees that were indexed into the cache.
 func (x *indexer) keepTrees() {
 	for _, t := range x.trees {
-		x.opts.Trees.Save(t.key, x.encodeTree(nil, t.node))
+		var e treeEncoder
+		e.node(t.node)
+		if e.nodes <= maxKeptNodes && e.blocks <= maxKeptBlocks {
+			x.opts.Trees.Save(t.key, e.b)
+		}
 	}
 }
 
-func (x *indexer) encodeTree(b []byte, n *inode) []byte {
-	b = append(b, byte(n.kind))
+type treeEncoder struct {
+	b             []byte
+	nodes, blocks int64
+}
+
+func (e *treeEncoder) node(n *inode) {
+	e.nodes++
+	e.b = append(e.b, byte(n.kind))
 	for _, v := range []uint64{uint64(n.mode), uint64(n.uid), uint64(n.gid), uint64(n.mtime)} {
-		b = binary.AppendUvarint(b, v)
+		e.b = binary.AppendUvarint(e.b, v)
 	}
 	switch n.kind {
 	case typeDir:
-		b = binary.AppendUvarint(b, uint64(len(n.entries)))
-		for _, e := range n.entries {
-			b = appendString(b, e.name)
-			b = x.encodeTree(b, e.node)
+		e.b = binary.AppendUvarint(e.b, uint64(len(n.entries)))
+		for _, child := range n.entries {
+			e.b = appendString(e.b, child.name)
+			e.node(child.node)
 		}
 	case typeFile:
-		b = binary.AppendUvarint(b, uint64(n.content.size))
-		b = appendBool(b, n.content.refers)
-		b = appendSketch(b, n.content.sketch)
-		for i := range n.content.digests {
-			b = appendDigest(b, &n.content.digests[i])
-		}
+		e.b = appendContent(e.b, n.content)
+		e.blocks += int64(len(n.content.digests))
 	case typeSymlink:
-		b = appendString(b, n.target)
+		e.b = appendString(e.b, n.target)
 	case typeBlockDev, typeCharDev:
-		b = binary.AppendUvarint(b, uint64(n.rdev))
+		e.b = binary.AppendUvarint(e.b, uint64(n.rdev))
+	}
+}
+
+func appendContent(b []byte, c *content) []byte {
+	b = binary.AppendUvarint(b, uint64(c.size))
+	b = appendBool(b, c.refers)
+	b = appendSketch(b, c.sketch)
+	for i := range c.digests {
+		b = appendDigest(b, &c.digests[i])
 	}
 	return b
 }
@@ -138,23 +179,18 @@ func appendDigest(b []byte, d *digest) []byte {
 	return binary.LittleEndian.AppendUint32(b, d.check)
 }
 
-// treeDecoder reads what encodeTree made. What it reads may be anything: nothing
-// is done with it before all of it was right.
-type treeDecoder struct {
-	x     *indexer
-	b     []byte
-	err   error
-	count int64
-	files []*inode
-	ids   [][2]uint32
+// keptDecoder reads what a cache returns, which may be anything: nothing is done with it
+// before all of it was right.
+type keptDecoder struct {
+	x             *indexer
+	b             []byte
+	err           error
+	nodes, blocks int64 // so far
 }
 
 var errKept = errors.New("damaged")
 
-// maxTreeDepth bounds the recursion.
-const maxTreeDepth = 4096
-
-func (d *treeDecoder) take(n uint64) []byte {
+func (d *keptDecoder) take(n uint64) []byte {
 	if d.err != nil || n > uint64(len(d.b)) {
 		d.err = errKept
 		return make([]byte, min(n, 64))
@@ -164,7 +200,7 @@ func (d *treeDecoder) take(n uint64) []byte {
 	return b
 }
 
-func (d *treeDecoder) number(limit uint64) uint64 {
+func (d *keptDecoder) number(limit uint64) uint64 {
 	v, n := binary.Uvarint(d.b)
 	if d.err != nil || n <= 0 || v > limit {
 		d.err = errKept
@@ -174,7 +210,7 @@ func (d *treeDecoder) number(limit uint64) uint64 {
 	return v
 }
 
-func (d *treeDecoder) text(limit uint64) string {
+func (d *keptDecoder) text(limit uint64) string {
 	n := d.number(limit)
 	if d.err != nil {
 		return ""
@@ -182,21 +218,37 @@ func (d *treeDecoder) text(limit uint64) string {
 	return string(d.take(n))
 }
 
+// treeDecoder reads what treeEncoder made.
+type treeDecoder struct {
+	keptDecoder
+	files []*inode
+	ids   map[[2]uint32]bool
+	order [][2]uint32 // of ids
+}
+
+// maxTreeDepth bounds the recursion.
+const maxTreeDepth = 4096
+
 func (d *treeDecoder) node(dir *inode, name string, depth int) *inode {
 	n := &inode{dir: dir, name: name, nlink: 1, xattr: invalidXattr, ref: unwritten}
-	d.count++
+	if d.nodes++; d.nodes > maxKeptNodes {
+		d.err = errKept
+	}
 	n.kind = inodeType(d.take(1)[0])
 	n.mode = uint16(d.number(0o7777))
 	n.uid, n.gid = uint32(d.number(math.MaxUint32)), uint32(d.number(math.MaxUint32))
 	n.mtime = uint32(d.number(math.MaxUint32))
-	if id := [2]uint32{n.uid, n.gid}; !slices.Contains(d.ids, id) {
-		d.ids = append(d.ids, id)
+	if id := [2]uint32{n.uid, n.gid}; !d.ids[id] {
+		d.ids[id] = true
+		d.order = append(d.order, id)
 	}
 	switch n.kind {
 	case typeDir:
 		d.entries(n, depth)
 	case typeFile:
-		d.file(n)
+		n.content = &content{source: n}
+		d.content(n.content)
+		d.files = append(d.files, n)
 	case typeSymlink:
 		if n.target = d.text(maxWrittenTarget); n.target == "" {
 			d.err = errKept
@@ -232,15 +284,15 @@ func (d *treeDecoder) entries(n *inode, depth int) {
 	n.entries = slices.Clip(n.entries)
 }
 
-func (d *treeDecoder) file(n *inode) {
-	size := int64(d.number(math.MaxInt64 - MaxBlockSize))
-	c := &content{source: n, size: size, hashed: true}
-	n.content = c
+// content reads what is known of one.
+func (d *keptDecoder) content(c *content) {
+	c.size = int64(d.number(math.MaxInt64 - MaxBlockSize))
+	c.hashed = true
 	d.refers(c)
 	d.sketch(c)
 	blockSize := int64(d.x.opts.BlockSize)
-	blocks := (size + blockSize - 1) / blockSize
-	if blocks > int64(len(d.b)) {
+	blocks := (c.size + blockSize - 1) / blockSize
+	if d.blocks += blocks; blocks > int64(len(d.b)) || d.blocks > maxKeptBlocks {
 		d.err = errKept
 		return
 	}
@@ -252,10 +304,9 @@ func (d *treeDecoder) file(n *inode) {
 		copy(c.digests[i].sum[:], d.take(sha256.Size))
 		c.digests[i].check = binary.LittleEndian.Uint32(d.take(4))
 	}
-	d.files = append(d.files, n)
 }
 
-func (d *treeDecoder) refers(c *content) {
+func (d *keptDecoder) refers(c *content) {
 	v := d.take(1)[0]
 	if v > 1 || v == 1 && (d.x.opts.Volatile == "" || c.size%int64(d.x.opts.BlockSize) == 0) {
 		d.err = errKept
@@ -263,7 +314,7 @@ func (d *treeDecoder) refers(c *content) {
 	c.refers = v == 1
 }
 
-func (d *treeDecoder) sketch(c *content) {
+func (d *keptDecoder) sketch(c *content) {
 	count := d.number(maxSketch + 1)
 	if (count > 0) != (d.x.sketches() && c.size%int64(d.x.opts.BlockSize) > 0) {
 		d.err = errKept

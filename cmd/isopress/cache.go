@@ -36,14 +36,16 @@ verify  reads everything and removes what is damaged; the next build makes it
 
 // cacheFlags say where the cache is.
 type cacheFlags struct {
-	dir   string
-	limit string
-	bytes int64 // what limit says
+	dir    string
+	limit  string
+	noStat bool
+	bytes  int64 // what limit says
 }
 
 // addCache is for verbs that use a cache and can do without.
 func (f *flags) addCache() {
 	f.set.StringVar(&f.cache.dir, "cache", "", "`DIR|off`, where compressed blocks and indexes are kept for the next build (default: isopress in the user's cache directory)")
+	f.set.BoolVar(&f.cache.noStat, "no-stat-cache", false, "read again what the cache knows by size, mtime, ctime and inode alone: trees, and store paths without a NAR hash")
 }
 
 // cacheDir is what --cache says. The error is of a user without a cache directory,

@@ -306,7 +306,7 @@ func (a *app) options(f *flags, args []string) (o builder.Options, err error) {
 	if err != nil {
 		fmt.Fprintf(a.stderr, "isopress: warning: the build goes on without a cache: %v\n", err)
 	}
-	o.Cache, o.Base = dir, f.pack.base
+	o.Cache, o.NoStatCache, o.Base = dir, f.cache.noStat, f.pack.base
 	return o, nil
 }
 
