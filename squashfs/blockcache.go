@@ -27,6 +27,7 @@ const (
 	blockVersion   = 1 // blocks of contents and of tables
 	treeVersion    = 2 // what is known of trees
 	clusterVersion = 1 // what is alike
+	fileVersion    = 1 // what is known of files by their state
 )
 
 // What a cached block begins with.

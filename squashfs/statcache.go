@@ -245,7 +245,7 @@ func (k *keptItems) load() []byte {
 
 // filesKey names a blob by the directory and the options that its content depends on.
 func (x *indexer) filesKey(id linkKey, part int) [32]byte {
-	return sha256.Sum256(fmt.Appendf(nil, "isopress files %d\x00%d %v %q\x00%d %d %d", cacheVersion,
+	return sha256.Sum256(fmt.Appendf(nil, "isopress files %d\x00%d %v %q\x00%d %d %d", fileVersion,
 		x.opts.BlockSize, x.sketches(), x.opts.Volatile, id.dev, id.ino, part))
 }
 
