@@ -400,12 +400,13 @@ func (x *indexer) child(n *inode, d fs.DirEntry, name string) (*inode, error) {
 	if !named {
 		return x.add(n, d.Name(), name, info)
 	}
-	check := x.check(name)
+	check, size := x.check(name), x.files.total()
 	x.checking = check != nil
 	child, err := x.add(n, d.Name(), name, info)
 	x.checking = false
 	if err == nil {
-		x.keepTree(keptTree{key, child}, name, check, x.special == special)
+		t := &treeTask{keptTree{key, child}, name, x.files.total() - size, check}
+		x.keepTree(t, x.special == special)
 	}
 	return child, err
 }
@@ -457,6 +458,13 @@ func (q *fileQueue) add(n *inode, later bool) {
 	q.more.Signal()
 }
 
+// total is the size of the contents to be hashed, as far as they are known.
+func (q *fileQueue) total() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.size
+}
+
 // addTree queues a tree, whose files have been added.
 func (q *fileQueue) addTree(t *treeTask) {
 	q.mu.Lock()
@@ -478,9 +486,7 @@ func (q *fileQueue) take() (*inode, *treeTask) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		if len(q.trees) > 0 {
-			t := q.trees[0]
-			q.trees = q.trees[1:]
+		if t := q.takeTree(); t != nil {
 			return nil, t
 		}
 		for q.taken < len(q.found) {
@@ -493,6 +499,24 @@ func (q *fileQueue) take() (*inode, *treeTask) {
 		}
 		q.more.Wait()
 	}
+}
+
+// takeTree takes the largest tree: one worker alone reads it, and the others are not to
+// wait for that in the end.
+func (q *fileQueue) takeTree() *treeTask {
+	if len(q.trees) == 0 {
+		return nil
+	}
+	largest, last := 0, len(q.trees)-1
+	for i, t := range q.trees {
+		if t.size > q.trees[largest].size {
+			largest = i
+		}
+	}
+	t := q.trees[largest]
+	q.trees[largest] = q.trees[last]
+	q.trees = q.trees[:last]
+	return t
 }
 
 // advance counts what has been hashed, and reports it once it is known of how much.

@@ -62,16 +62,17 @@ func (x *indexer) sketches() bool { return x.opts.Order == OrderSimilar && !x.op
 
 // keepTree keeps a tree that was walked, once its files are hashed: whole is one that has
 // nothing special in it.
-func (x *indexer) keepTree(t keptTree, path string, check TreeCheck, whole bool) {
-	switch {
-	case check != nil && whole:
-		x.files.addTree(&treeTask{t, path, check})
-	case check != nil:
-		x.files.addTree(&treeTask{t, path, nil}) // its files wait
-	case whole:
+func (x *indexer) keepTree(t *treeTask, whole bool) {
+	checked := t.check != nil
+	if !whole {
+		t.check = nil
+	}
+	if checked {
+		x.files.addTree(t) // its files wait
+	} else if whole {
 		x.files.mu.Lock()
 		defer x.files.mu.Unlock()
-		x.trees = append(x.trees, t)
+		x.trees = append(x.trees, t.keptTree)
 	}
 }
 

@@ -32,6 +32,7 @@ type TreeCheck interface {
 type treeTask struct {
 	keptTree
 	path  string
+	size  int64     // of its contents, in bytes
 	check TreeCheck // nil where it is not to be kept
 }
 
