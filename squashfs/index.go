@@ -135,6 +135,7 @@ type indexer struct {
 	left   map[string]*leftOut // what the format does not hold, by the warning's text
 	count  int64
 	report *reporter
+	memory keptMemory
 
 	trees    []keptTree // to be kept
 	special  int        // files seen that no tree is kept with
@@ -367,12 +368,14 @@ func (x *indexer) list(n *inode, dir string) error {
 		}()
 	}
 	n.dirInode = &dirInode{entries: make([]entry, 0, len(found))}
+	trees, wait := x.findTrees(n, dir, found)
+	defer wait()
 	for _, d := range found {
 		name := path.Join(dir, d.Name())
 		if x.opts.Exclude != nil && x.opts.Exclude(name, d) {
 			continue
 		}
-		child, err := x.child(n, d, name)
+		child, err := x.child(n, d, name, trees[d.Name()])
 		if err != nil {
 			return err
 		}
@@ -384,11 +387,11 @@ func (x *indexer) list(n *inode, dir string) error {
 	return nil
 }
 
-// child is what a directory's entry shows, with all that is below it.
-func (x *indexer) child(n *inode, d fs.DirEntry, name string) (*inode, error) {
-	key, named := x.treeKey(name)
-	if named = named && !x.checking; named {
-		if known, err := x.known(n, d.Name(), key); known != nil || err != nil {
+// child is what a directory's entry shows, with all that is below it. The tree is nil where its
+// state has no name.
+func (x *indexer) child(n *inode, d fs.DirEntry, name string, tree *foundTree) (*inode, error) {
+	if tree != nil {
+		if known, err := x.known(tree); known != nil || err != nil {
 			return known, err
 		}
 	}
@@ -397,7 +400,7 @@ func (x *indexer) child(n *inode, d fs.DirEntry, name string) (*inode, error) {
 	if err != nil {
 		return nil, pathError(name, err)
 	}
-	if !named {
+	if tree == nil {
 		return x.add(n, d.Name(), name, info)
 	}
 	check, size := x.check(name), x.files.total()
@@ -405,7 +408,7 @@ func (x *indexer) child(n *inode, d fs.DirEntry, name string) (*inode, error) {
 	child, err := x.add(n, d.Name(), name, info)
 	x.checking = false
 	if err == nil {
-		t := &treeTask{keptTree{key, child}, name, x.files.total() - size, check}
+		t := &treeTask{keptTree{tree.key, child}, name, x.files.total() - size, check}
 		x.keepTree(t, x.special == special)
 	}
 	return child, err
@@ -463,6 +466,13 @@ func (q *fileQueue) total() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.size
+}
+
+// addKnown adds files that are hashed.
+func (q *fileQueue) addKnown(files []*inode) {
+	q.mu.Lock()
+	q.found = append(q.found, files...)
+	q.mu.Unlock()
 }
 
 // addTree queues a tree, whose files have been added.

@@ -168,7 +168,7 @@ func (x *indexer) findFile(n *inode, info fs.FileInfo, sys Attr) {
 		return
 	}
 	c := *n.content
-	d := keptDecoder{x: x, b: b[16:]}
+	d := keptDecoder{x: x, b: b[16:], memory: &x.memory}
 	d.content(&c)
 	if d.err == nil && len(d.b) == 0 && c.size == n.content.size {
 		c.state, c.unread = &state, true

@@ -5,8 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"path"
 	"slices"
+	"sync"
+	"sync/atomic"
 )
 
 // What is known of a tree, for [Options.Trees]: its inodes with the digests and
@@ -77,15 +81,16 @@ func (x *indexer) keepTree(t *treeTask, whole bool) {
 }
 
 // known takes a tree from the cache; nil is none.
-func (x *indexer) known(dir *inode, name string, key [32]byte) (*inode, error) {
-	data := x.opts.Trees.Load(key, nil)
-	if data == nil {
-		return nil, nil
+func (x *indexer) known(t *foundTree) (*inode, error) {
+	select {
+	case <-t.looked:
+	case <-x.ctx.Done():
+		return nil, x.ctx.Err()
 	}
-	d := treeDecoder{keptDecoder: keptDecoder{x: x, b: data}, ids: map[[2]uint32]bool{}}
-	n := d.node(dir, name, 0)
-	if d.err != nil || len(d.b) > 0 {
-		return nil, nil // as if it were not there: it is made again
+	d, n := t.decoder, t.node
+	t.decoder, t.node = nil, nil
+	if n == nil {
+		return nil, nil
 	}
 	x.count += d.nodes
 	x.report.progress(Progress{Stage: StageScan, Done: x.count})
@@ -94,10 +99,60 @@ func (x *indexer) known(dir *inode, name string, key [32]byte) (*inode, error) {
 			return nil, n.fail(err)
 		}
 	}
-	for _, f := range d.files {
-		x.files.add(f, false)
-	}
+	x.files.addKnown(d.files)
 	return n, nil
+}
+
+// foundTree is an entry of a directory whose state has a name.
+type foundTree struct {
+	key     [32]byte
+	dir     *inode
+	name    string
+	looked  chan struct{} // closed once it was looked up
+	node    *inode        // nil where the cache has none
+	decoder *treeDecoder  // that made node
+}
+
+// look takes the tree from the cache.
+func (t *foundTree) look(x *indexer, memory *keptMemory) {
+	defer close(t.looked)
+	data := x.opts.Trees.Load(t.key, nil)
+	if data == nil {
+		return
+	}
+	d := &treeDecoder{keptDecoder: keptDecoder{x: x, b: data, memory: memory}, ids: map[[2]uint32]bool{}}
+	n := d.node(t.dir, t.name, 0)
+	if d.err != nil || len(d.b) > 0 {
+		return // as if it were not there: it is made again
+	}
+	t.decoder, t.node = d, n
+}
+
+// findTrees begins to look up those of a directory's entries whose state has a name, in
+// their order and several at a time. The function that it returns waits for the end.
+func (x *indexer) findTrees(dir *inode, dirPath string, entries []fs.DirEntry) (trees map[string]*foundTree, wait func()) {
+	if x.opts.Trees == nil || x.checking {
+		return nil, func() {}
+	}
+	var list []*foundTree
+	trees = map[string]*foundTree{}
+	for _, e := range entries {
+		if key, ok := x.treeKey(path.Join(dirPath, e.Name())); ok {
+			t := &foundTree{key: key, dir: dir, name: e.Name(), looked: make(chan struct{})}
+			list, trees[t.name] = append(list, t), t
+		}
+	}
+	var next atomic.Int64
+	var g sync.WaitGroup
+	for range min(x.opts.Workers, len(list)) {
+		g.Go(func() {
+			var memory keptMemory
+			for n := next.Add(1); n <= int64(len(list)) && x.ctx.Err() == nil; n = next.Add(1) {
+				list[n-1].look(x, &memory)
+			}
+		})
+	}
+	return trees, g.Wait
 }
 
 // keepTrees puts the trees that were indexed into the cache.
@@ -187,6 +242,7 @@ type keptDecoder struct {
 	b             []byte
 	err           error
 	nodes, blocks int64 // so far
+	memory        *keptMemory
 }
 
 var errKept = errors.New("damaged")
@@ -231,7 +287,8 @@ type treeDecoder struct {
 const maxTreeDepth = 4096
 
 func (d *treeDecoder) node(dir *inode, name string, depth int) *inode {
-	n := &inode{dir: dir, name: name, nlink: 1, xattr: invalidXattr, ref: unwritten}
+	n := &some(&d.memory.inodes, 1)[0]
+	*n = inode{dir: dir, name: name, nlink: 1, xattr: invalidXattr, ref: unwritten}
 	if d.nodes++; d.nodes > maxKeptNodes {
 		d.err = errKept
 	}
@@ -247,7 +304,8 @@ func (d *treeDecoder) node(dir *inode, name string, depth int) *inode {
 	case typeDir:
 		d.entries(n, depth)
 	case typeFile:
-		n.content = &content{source: n}
+		n.content = &some(&d.memory.contents, 1)[0]
+		n.content.source = n
 		d.content(n.content)
 		d.files = append(d.files, n)
 	case typeSymlink:
@@ -285,6 +343,28 @@ func (d *treeDecoder) entries(n *inode, depth int) {
 	n.entries = slices.Clip(n.entries)
 }
 
+// keptMemory has room for the many small values of trees.
+type keptMemory struct {
+	inodes   []inode
+	contents []content
+	digests  []digest
+	sketches []sketch
+}
+
+// some are n new values, of those that were allocated together.
+func some[T any](free *[]T, n int) []T {
+	const together = 64
+	if n > together/4 {
+		return make([]T, n)
+	}
+	if len(*free) < n {
+		*free = make([]T, together)
+	}
+	values := (*free)[:n:n]
+	*free = (*free)[n:]
+	return values
+}
+
 // content reads what is known of one.
 func (d *keptDecoder) content(c *content) {
 	c.size = int64(d.number(math.MaxInt64 - MaxBlockSize))
@@ -297,7 +377,7 @@ func (d *keptDecoder) content(c *content) {
 		d.err = errKept
 		return
 	}
-	c.digests = make([]digest, blocks)
+	c.digests = some(&d.memory.digests, int(blocks))
 	for i := range c.digests {
 		if d.take(1)[0] == 0 {
 			continue
@@ -323,9 +403,14 @@ func (d *keptDecoder) sketch(c *content) {
 	if count == 0 || d.err != nil {
 		return
 	}
-	s := &sketch{level: d.take(1)[0], hashes: make([]uint32, count-1)}
+	s := &some(&d.memory.sketches, 1)[0]
+	s.level, s.hashes = d.take(1)[0], make([]uint32, count-1)
+	hashes := d.take(4 * uint64(len(s.hashes)))
+	if d.err != nil {
+		return
+	}
 	for i := range s.hashes {
-		s.hashes[i] = binary.LittleEndian.Uint32(d.take(4))
+		s.hashes[i] = binary.LittleEndian.Uint32(hashes[4*i:])
 		if i > 0 && s.hashes[i] <= s.hashes[i-1] {
 			d.err = errKept
 		}
