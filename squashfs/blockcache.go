@@ -108,15 +108,7 @@ func (l *pipeline) verified(j *job, v *verifier) (bool, error) {
 		return true, nil
 	}
 	l.plan.report.warn(j.parts[0].content.source.path(), "the base image's block of it is damaged, and is made again")
-	j.n = 0
-	for _, t := range j.parts {
-		n := l.plan.partLen(t)
-		if err := l.plan.readTail(t, j.raw[j.n:j.n+n]); err != nil {
-			return false, err
-		}
-		j.n += n
-	}
-	return false, nil
+	return false, l.plan.readParts(j)
 }
 
 // keep puts a block that was made into the cache.

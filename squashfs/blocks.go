@@ -18,7 +18,7 @@ import (
 
 // job is one block on its way. Whoever has taken it from the last queue owns it.
 type job struct {
-	raw, comp []byte // buffers of the block size
+	raw, comp []byte // buffers of the block size; raw is made when it is wanted
 	n         int    // bytes of content in raw
 	parts     []part // what it is made of
 	content   *content
@@ -101,8 +101,7 @@ func (l *pipeline) writeBlocks(ctx context.Context) error {
 func (l *pipeline) take(ctx context.Context) (*job, error) {
 	select {
 	case j := <-l.free:
-		if j.raw == nil {
-			j.raw = make([]byte, l.plan.opts.BlockSize)
+		if j.comp == nil {
 			j.comp = make([]byte, 0, 1+codec.Bound(l.plan.opts.BlockSize))
 		}
 		j.parts, j.content, j.file, j.n, j.stored, j.made, j.based = j.parts[:0], nil, nil, 0, false, false, false

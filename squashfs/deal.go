@@ -117,6 +117,7 @@ func (f *contentFile) give(j *job) error {
 	j.n = f.plan.partLen(j.parts[0])
 	offset := f.plan.partOffset(j.parts[0])
 	last := offset+int64(j.n) == f.content.size
+	f.plan.makeRaw(j)
 	if err := readForward(f.shared.File, f.pos, offset, j.raw[:j.n], last); err != nil {
 		return err
 	}
@@ -150,8 +151,23 @@ func (p *Plan) read(j *job) error {
 			return nil
 		}
 		j.n = p.partLen(j.parts[0])
+		p.makeRaw(j)
 		return p.readPart(j.file.File, j.parts[0], j.raw[:j.n])
 	}
+	return p.readParts(j)
+}
+
+// makeRaw makes the buffer for a job's content. Where all is known none is needed.
+func (p *Plan) makeRaw(j *job) {
+	if j.raw == nil {
+		j.raw = make([]byte, p.opts.BlockSize)
+	}
+}
+
+// readParts fills the raw buffer with a job's parts, from their files.
+func (p *Plan) readParts(j *job) error {
+	p.makeRaw(j)
+	j.n = 0
 	for _, t := range j.parts {
 		n := p.partLen(t)
 		if err := p.readTail(t, j.raw[j.n:j.n+n]); err != nil {

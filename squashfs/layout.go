@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 )
 
@@ -34,34 +35,37 @@ func (p *Plan) layOut(ctx context.Context, files []*inode) error {
 	return ctx.Err()
 }
 
-// unite makes files of equal content share the first one's. Equals are found by
-// sorting: a million files are too many for a map of their digests.
+// unite makes files of equal content share the first one's.
 func (l *layouter) unite(files []*inode) {
 	st := &l.plan.stats
 	st.Files = int64(len(files))
-	sorted := slices.Clone(files)
-	slices.SortStableFunc(sorted, func(a, b *inode) int { return compareContents(a.content, b.content) })
-	for i, n := range sorted {
+	first := firstEquals(len(files), func(i int) sortKey {
+		c := files[i].content
+		if c.size == 0 {
+			return sortKey{}
+		}
+		return sortKey{c.size, c.digests[0].hash()}
+	}, func(i, j int) int { return compareContents(files[i].content, files[j].content) })
+	for i, n := range files {
 		st.Bytes += n.content.size
-		if i == 0 || compareContents(sorted[i-1].content, n.content) != 0 {
+		if int(first[i]) == i {
+			l.plan.contents = append(l.plan.contents, n.content)
 			continue
 		}
 		if n.content.size > 0 {
 			st.DuplicateFiles++
 			st.DuplicateBytes += n.content.size
 		}
-		n.content = sorted[i-1].content
-	}
-	for _, n := range files {
-		if n.content.source == n {
-			l.plan.contents = append(l.plan.contents, n.content)
-		}
+		n.content = files[first[i]].content
 	}
 }
 
 func compareContents(a, b *content) int {
 	return cmp.Or(cmp.Compare(a.size, b.size), slices.CompareFunc(a.digests, b.digests, compareDigests))
 }
+
+// hash is a random number that the content decides; 0 for zero bytes.
+func (d *digest) hash() uint64 { return binary.LittleEndian.Uint64(d.sum[:]) }
 
 func compareDigests(a, b digest) int { return bytes.Compare(a.sum[:], b.sum[:]) }
 
@@ -75,23 +79,12 @@ func (l *layouter) findTails() {
 			tails = append(tails, c)
 		}
 	}
-	compare := func(a, b *content) int {
-		return cmp.Or(cmp.Compare(size(a), size(b)), compareDigests(*a.tailDigest(), *b.tailDigest()))
-	}
-	sorted := slices.Clone(tails)
-	slices.SortStableFunc(sorted, compare)
-	first := map[*content]*content{} // of those that are not the first of their equals
-	for i := 1; i < len(sorted); i++ {
-		if a, b := sorted[i-1], sorted[i]; compare(a, b) == 0 {
-			if f := first[a]; f != nil {
-				a = f
-			}
-			first[b] = a
-		}
-	}
-	for _, c := range tails {
-		if f := first[c]; f != nil {
-			c.tail = f.tail
+	first := firstEquals(len(tails), func(i int) sortKey {
+		return sortKey{int64(size(tails[i])), tails[i].tailDigest().hash()}
+	}, func(i, j int) int { return compareDigests(*tails[i].tailDigest(), *tails[j].tailDigest()) })
+	for i, c := range tails {
+		if int(first[i]) != i {
+			c.tail = tails[first[i]].tail
 			continue
 		}
 		c.tail = int32(len(l.pieces))
