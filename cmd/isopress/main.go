@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -31,12 +33,26 @@ func main() {
 	// A reader of our messages that has gone away is a failed write like another:
 	// the signal would leave the temporary file behind.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	// The codecs' own time is hundreds of times the collector's: memory counts for more.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(40)
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		collectSeldom()
 	}
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
 	os.Exit(a.main(ctx, os.Args[1:]))
+}
+
+// uncollected is how much memory is used before any of it is collected, in bytes.
+const uncollected = 64 << 20
+
+// collectSeldom sets the garbage collector up. The codecs' own time is hundreds of times the
+// collector's: memory counts for more. But where all is known beforehand a build takes less
+// than a second, and is over before there is much to collect.
+func collectSeldom() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(uncollected)
+	runtime.AddCleanup(new([16]byte), func(int) { // by the first collection
+		debug.SetGCPercent(40)
+		debug.SetMemoryLimit(math.MaxInt64)
+	}, 0)
 }
 
 // endSignals are those that interrupt us, without what nohup wants ignored.
