@@ -60,7 +60,26 @@ func (s *Store) read(kind string, key Key, buf []byte) (data []byte, used time.T
 	if !validKind(kind) {
 		return nil, used, fmt.Errorf("no such kind: %q", kind)
 	}
-	name := blobName(kind, key)
+	f, ok := s.openBlob(blobName(kind, key))
+	if !ok {
+		if f, err = s.openSlowly(blobName(kind, key)); err != nil {
+			return nil, used, err
+		}
+	}
+	defer f.Close()
+	data, err = readBlob(f, kind, key, buf)
+	return data, f.used, err
+}
+
+// blobFile is open to be read.
+type blobFile struct {
+	io.ReadCloser
+	size int64
+	used time.Time
+}
+
+// openSlowly opens a blob's file, or tells what is wrong with it.
+func (s *Store) openSlowly(name string) (blobFile, error) {
 	// Links are not followed, and what is no file is not opened: a FIFO waits for a
 	// writer, a device may do anything.
 	fi, err := s.root.Lstat(name)
@@ -68,24 +87,27 @@ func (s *Store) read(kind string, key Key, buf []byte) (data []byte, used time.T
 		err = damageError("not a file")
 	}
 	if err != nil {
-		return nil, used, err
+		return blobFile{}, err
 	}
 	f, err := s.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, used, err
+		return blobFile{}, err
 	}
-	defer f.Close()
-	if fi, err = f.Stat(); err != nil {
-		return nil, used, err
+	fi, err = f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = damageError("not a file")
 	}
-	data, err = readBlob(f, fi, kind, key, buf)
-	return data, fi.ModTime(), err
+	if err != nil {
+		_ = f.Close() // read only: nothing is lost with its error
+		return blobFile{}, err
+	}
+	return blobFile{f, fi.Size(), fi.ModTime()}, nil
 }
 
-func readBlob(f *os.File, fi fs.FileInfo, kind string, key Key, buf []byte) ([]byte, error) {
-	length := fi.Size() - int64(headerSize)
-	if !fi.Mode().IsRegular() || length < 0 || length > MaxBlob {
-		return nil, damageError(fmt.Sprintf("no file of a blob, with %d bytes", fi.Size()))
+func readBlob(f blobFile, kind string, key Key, buf []byte) ([]byte, error) {
+	length := f.size - int64(headerSize)
+	if length < 0 || length > MaxBlob {
+		return nil, damageError(fmt.Sprintf("no file of a blob, with %d bytes", f.size))
 	}
 	head := make([]byte, headerSize)
 	if _, err := io.ReadFull(f, head); err != nil {

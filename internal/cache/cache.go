@@ -47,6 +47,7 @@ type Key [32]byte
 type Store struct {
 	dir   string
 	root  *os.Root
+	top   *os.File // the directory itself; nil where it cannot be read
 	limit int64
 	warnings
 
@@ -80,6 +81,7 @@ func Open(dir string, limit int64, warn func(msg string)) (*Store, error) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	s := &Store{dir: dir, root: root, limit: limit, warnings: warnings{dir: dir, tell: warn}}
+	s.top, _ = root.Open(".")
 	if fi, err := root.Stat("."); err == nil && fi.Mode().Perm()&0o002 != 0 {
 		s.warn("open", "every user may write to it, and so decide what the images hold; chmod o-w it")
 	}
@@ -167,6 +169,9 @@ func (s *Store) Close() (err error) {
 			err = s.trim()
 		}
 		s.warnings.end()
+		if s.top != nil {
+			_ = s.top.Close() // read only: nothing is lost with its error
+		}
 		err = errors.Join(err, s.root.Close())
 	})
 	return err

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -519,5 +520,40 @@ func TestRemovedDirectory(t *testing.T) {
 	w.want(t, "nothing more is kept")
 	if info, err := s.Info(context.Background()); err != nil || info.Blobs != 0 {
 		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+// A kernel or a sandbox without openat2 costs time, and nothing else.
+func TestOpenSlowly(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	data := bytes.Repeat([]byte("content"), 1000)
+	s.Save("block", Key{1}, data)
+	name := blobName("block", Key{1})
+	old := time.Now().Add(-100 * usedStep).Truncate(time.Second)
+	for _, slow := range []bool{false, true} {
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+			t.Fatal(err)
+		}
+		if slow {
+			_ = s.top.Close()
+			s.top = nil
+		}
+		if f, ok := s.openBlob(name); ok == slow && runtime.GOOS == "linux" {
+			t.Errorf("opened by one call: %v", ok)
+		} else if ok {
+			f.Close()
+		}
+		got, used, err := s.read("block", Key{1}, nil)
+		if err != nil || !bytes.Equal(got, data) || !used.Equal(old) {
+			t.Errorf("%d bytes, last used %v, not %v: %v", len(got), used, old, err)
+		}
+		if got := s.Load("block", Key{2}, nil); got != nil {
+			t.Errorf("a blob that is not there has %d bytes", len(got))
+		}
 	}
 }
