@@ -49,9 +49,8 @@ const (
 	listMagic  = "isopress blocks\x01"
 	listHeader = len(listMagic) + 4 + 4 + sha256.Size
 	leastEntry = len(blockName{}) + 1 + 1 + 4
-	maxList    = 1 << 30
-	leastList  = 4 // blocks: an image of fewer is made anew as quickly
-	mostList   = maxList / (len(blockName{}) + 2*binary.MaxVarintLen64 + 4)
+	maxList    = 64 << 20 // bytes of entries, of which a reader makes a map of some times that size
+	leastList  = 4        // blocks: an image of fewer is made anew as quickly
 )
 
 // listEntry is a block of the image that is written.
@@ -61,8 +60,12 @@ type listEntry struct {
 	sum uint32
 }
 
-// encodeList is what lies behind the image.
+// encodeList is what lies behind the image; nothing, where there are too few blocks, or so
+// many that OpenBase would refuse the list: more than two million.
 func (k blockKeys) encodeList(entries []listEntry) []byte {
+	if len(entries) < leastList || len(entries) > maxList/leastEntry {
+		return nil
+	}
 	le := binary.LittleEndian
 	var body []byte
 	setup := sha256.Sum256(k.prefix)
@@ -74,6 +77,9 @@ func (k blockKeys) encodeList(entries []listEntry) []byte {
 		body = binary.AppendUvarint(body, uint64(e.at.size))
 		body = le.AppendUint32(body, e.sum)
 		end = e.at.start + uint64(e.at.size)
+	}
+	if len(body)-sha256.Size > maxList {
+		return nil
 	}
 	b := append([]byte(nil), listMagic...)
 	b = le.AppendUint32(b, uint32(len(body)-sha256.Size))

@@ -4,6 +4,7 @@ package squashfs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -144,4 +145,46 @@ func FuzzBase(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A list that OpenBase would refuse is not written, and the longest that is written is read.
+func TestLongestBlockList(t *testing.T) {
+	keys := newBlockKeys(&Options{BlockSize: 4096})
+	entries := make([]listEntry, maxList/leastEntry+1)
+	for i := range entries {
+		binary.LittleEndian.PutUint32(entries[i].key[:], uint32(i))
+		entries[i].at = blockAt{uint64(i) * 100, 100} // a gap and a size of one byte each
+	}
+	if list := keys.encodeList(entries); list != nil {
+		t.Errorf("%d blocks: a list of %d bytes", len(entries), len(list))
+	}
+	entries = entries[:len(entries)-1]
+	list := keys.encodeList(entries)
+	const pos = 1 << 40
+	b := &Base{r: behind{pos, list}}
+	if err := b.readList(pos, pos+int64(len(list))); err != nil || len(b.blocks) != len(entries) {
+		t.Errorf("%d of %d blocks are read: %v", len(b.blocks), len(entries), err)
+	}
+	// With gaps of two bytes the same number is too many.
+	for i := range entries {
+		entries[i].at.start = uint64(i) * 300
+	}
+	if list := keys.encodeList(entries); list != nil {
+		t.Errorf("%d blocks with gaps: a list of %d bytes", len(entries), len(list))
+	}
+	for n, want := range map[int]bool{0: false, leastList - 1: false, leastList: true} {
+		if list := keys.encodeList(entries[:n]); (list != nil) != want {
+			t.Errorf("%d blocks: a list of %d bytes", n, len(list))
+		}
+	}
+}
+
+// behind is bytes at a position, with nothing ahead of them.
+type behind struct {
+	pos int64
+	b   []byte
+}
+
+func (r behind) ReadAt(b []byte, pos int64) (int, error) {
+	return bytes.NewReader(r.b).ReadAt(b, pos-r.pos)
 }

@@ -68,8 +68,7 @@ func (p *Plan) Write(ctx context.Context, w io.WriterAt) (*Result, error) {
 	}
 	sb.bytesUsed = e.pos
 	size := roundUp(int64(sb.bytesUsed), padding)
-	if n := len(l.list); n >= leastList && n <= mostList { // what OpenBase would refuse is not written
-		list := l.keys.encodeList(l.list)
+	if list := l.keys.encodeList(l.list); list != nil {
 		if _, err := w.WriteAt(list, size); err != nil {
 			return nil, err
 		}
