@@ -52,6 +52,8 @@ type Options struct {
 	// paths and files, from one build to the next; "" is none. The image is the same
 	// with it and without.
 	Cache string
+	// CacheSize is what the cache may hold when the build ends, in bytes; 0 is 10 GiB.
+	CacheSize int64
 	// NoStatCache reads the files that the cache knows by their stat data alone, and not
 	// by the NAR hash of their store path.
 	NoStatCache bool

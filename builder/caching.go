@@ -29,7 +29,7 @@ func (o *Options) openCache() {
 		return
 	}
 	o.oneAtATime()
-	s, err := cache.Open(o.Cache, 0, func(msg string) { o.warn("%s", msg) })
+	s, err := cache.Open(o.Cache, o.CacheSize, func(msg string) { o.warn("%s", msg) })
 	if err != nil {
 		o.warn("the build goes on without a cache: %v", err)
 		return

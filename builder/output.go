@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 type output struct {
 	*renameio.PendingFile
 	path      string
+	lock      io.Closer
 	unstarted atomic.Int64 // bytes written since the kernel was last told to
 }
 
@@ -36,10 +38,12 @@ func (t target) dir() string { return filepath.Dir(t.file) }
 
 // writeOutput lets write fill a file that gets its name when that succeeds.
 func writeOutput(t target, write func(out *output) error) error {
+	removeStale(t)
 	out, err := createOutput(t)
 	if err != nil {
 		return err
 	}
+	defer out.lock.Close() // last: until then nobody takes the file for left over
 	defer out.Cleanup()
 	if err := write(out); err != nil {
 		return err
@@ -50,12 +54,17 @@ func writeOutput(t target, write func(out *output) error) error {
 // createOutput makes the temporary file beside the target, so that a directory
 // that is closed to us is found before any work is done.
 func createOutput(t target) (*output, error) {
-	f, err := renameio.NewPendingFile(t.file, renameio.WithTempDir(t.dir()),
-		renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.path, patherror.Bare(err))
+	for {
+		f, err := renameio.NewPendingFile(t.file, renameio.WithTempDir(t.dir()),
+			renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.path, patherror.Bare(err))
+		}
+		if lock, ours := lockOutput(f.File); ours {
+			return &output{PendingFile: f, path: t.path, lock: lock}, nil
+		}
+		f.Close() // another build was quicker, and removes it
 	}
-	return &output{PendingFile: f, path: t.path}, nil
 }
 
 // findTarget finds what an output's name leads to, and refuses what cannot be

@@ -38,6 +38,7 @@ verify  reads everything and removes what is damaged; the next build makes it
 type cacheFlags struct {
 	dir    string
 	limit  string
+	size   string
 	noStat bool
 	bytes  int64 // what limit says
 }
@@ -45,6 +46,7 @@ type cacheFlags struct {
 // addCache is for verbs that use a cache and can do without.
 func (f *flags) addCache() {
 	f.set.StringVar(&f.cache.dir, "cache", "", "`DIR|off`, where compressed blocks and indexes are kept for the next build (default: isopress in the user's cache directory)")
+	f.set.StringVar(&f.cache.size, "cache-size", "10G", "`SIZE` that the build leaves of the cache at most")
 	f.set.BoolVar(&f.cache.noStat, "no-stat-cache", false, "read again what the cache knows by size, mtime, ctime and inode alone: trees, and store paths without a NAR hash")
 }
 

@@ -353,6 +353,9 @@ func (f *flags) setPack(o *builder.Options) (err error) {
 	if o.Memory, err = parseSize(f.pack.memory); err != nil || o.Memory == 0 {
 		return usagef("--memory %q: must be a size such as 256M", f.pack.memory)
 	}
+	if o.CacheSize, err = parseSize(f.cache.size); err != nil || o.CacheSize == 0 {
+		return usagef("--cache-size %q: must be a size such as 10G; --cache off is for none", f.cache.size)
+	}
 	o.Workers = f.jobs
 	return nil
 }

@@ -109,3 +109,39 @@ func TestNoStatCacheHelp(t *testing.T) {
 		}
 	}
 }
+
+// The cache is no larger than is said once a build has ended.
+func TestCacheSize(t *testing.T) {
+	b := newCachedBuild(t, "zstd:3")
+	b.pressSame(t, "")
+	size := func() (n int64) {
+		for _, kind := range []string{"block", "tree"} {
+			for _, f := range b.blobs(t, kind) {
+				info, err := os.Stat(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += info.Size()
+			}
+		}
+		return n
+	}
+	before := size()
+	b.pressSame(t, "", "--cache-size", "1G")
+	if size() != before {
+		t.Error("it was trimmed to more than it held")
+	}
+	// Something to keep, without which nothing is looked at.
+	if err := os.Remove(one(b.blobs(t, "block"))); err != nil {
+		t.Fatal(err)
+	}
+	b.pressSame(t, "", "--cache-size", "2M")
+	if n := size(); n > 2<<20 || before < 3<<20 {
+		t.Errorf("%d bytes of %d are left", n, before)
+	}
+	for _, bad := range []string{"0", "-1", "x", ""} {
+		if code, _, errs := isopress(t, append(b.args, "--cache-size", bad)...); code != exitUsage || !strings.Contains(errs, "--cache-size") {
+			t.Errorf("%q: exit code %d: %s", bad, code, errs)
+		}
+	}
+}
