@@ -226,7 +226,7 @@ func (o *Options) squashfsOptions() squashfs.Options {
 		Warn: func(path, msg string) { o.warn("%s: %s", path, msg) },
 	}
 	if o.Source.Closure != nil {
-		opts.RootOrder = nameOfPath
+		o.Source.Closure.orderOptions(&opts)
 	}
 	if len(o.excluder) > 0 {
 		opts.Exclude = o.excluder.exclude

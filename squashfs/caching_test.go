@@ -25,7 +25,7 @@ func otherOptions(t *testing.T) map[string]func(o *Options) {
 		"BlockSize":   func(o *Options) { o.BlockSize = 128 << 10 },
 		"Order":       func(o *Options) { o.Order = OrderDirectory },
 		"RootOrder": func(o *Options) {
-			o.RootOrder = func(name string) string { return string('z' - name[0]) }
+			o.RootOrder = func(name string) Place { return Place{int('z' - name[0]), name} }
 		},
 		"Volatile":    func(o *Options) { o.Volatile = "a few words" },
 		"NoFragments": func(o *Options) { o.NoFragments = true },

@@ -35,7 +35,7 @@ func (l *layouter) clustersKey() [32]byte {
 		p := &l.pieces[i]
 		b = append(b[:0], p.content.tailDigest().sum[:]...)
 		b = binary.LittleEndian.AppendUint32(b, uint32(p.size))
-		h.Write(append(b, byte(p.group)))
+		h.Write(binary.LittleEndian.AppendUint64(b, uint64(p.group)))
 	}
 	return [32]byte(h.Sum(nil))
 }

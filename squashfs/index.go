@@ -134,6 +134,7 @@ type indexer struct {
 	ids    idTable
 	left   map[string]*leftOut // what the format does not hold, by the warning's text
 	count  int64
+	placed []entry // of the root, as Options.RootOrder has them; nil without it
 	report *reporter
 	memory keptMemory
 
@@ -362,8 +363,9 @@ func (x *indexer) list(n *inode, dir string) error {
 		}
 	}
 	if order := x.opts.RootOrder; n.dir == nil && order != nil {
-		slices.SortStableFunc(found, func(a, b fs.DirEntry) int { return cmp.Compare(order(a.Name()), order(b.Name())) })
+		slices.SortStableFunc(found, func(a, b fs.DirEntry) int { return comparePlaces(order(a.Name()), order(b.Name())) })
 		defer func() {
+			x.placed = slices.Clone(n.entries)
 			slices.SortFunc(n.entries, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
 		}()
 	}

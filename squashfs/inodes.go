@@ -17,6 +17,8 @@ type treeWriter struct {
 	dirs   *metadataWriter
 	ids    *idTable
 	tails  []fragment
+	ranks  [][]entry  // of the root, by rank
+	steady bool       // see Plan.isSteady
 	export []inodeRef // by inode number - 1
 	total  uint32     // number of inodes
 }
@@ -34,6 +36,11 @@ type listing struct {
 
 // tree writes everything below and including the root, and returns its place.
 func (t *treeWriter) tree(root *inode) (inodeRef, error) {
+	for _, entries := range t.ranks {
+		if err := t.parts(entries); err != nil {
+			return 0, err
+		}
+	}
 	if err := t.directory(root); err != nil {
 		return 0, err
 	}
@@ -46,24 +53,87 @@ func (t *treeWriter) tree(root *inode) (inodeRef, error) {
 	return root.ref, t.dirs.flush()
 }
 
-// directory writes the inodes of what is in n, then n's listing.
+// parts writes the inodes of the root's entries of one rank, and of what is below them, but for
+// the directories among them. They are in three parts, so that what changes with a place moves little that
+// does not: what has no blocks names no place; files with blocks name that of their
+// first, so that all behind what grows are other ones; and directories name the places of their listings,
+// which name those of inodes.
+func (t *treeWriter) parts(entries []entry) error {
+	small := func(n *inode) bool { return n.kind != typeDir && !n.hasBlocks() }
+	if err := t.files(entries, small); err != nil {
+		return err
+	}
+	t.inodes.plain = t.steady
+	if err := t.files(entries, (*inode).hasBlocks); err != nil {
+		return err
+	}
+	t.inodes.plain = false
+	return t.directories(entries)
+}
+
+// hasBlocks tells whether n is a file with blocks of its own.
+func (n *inode) hasBlocks() bool { return n.content != nil && n.content.blocks != nil }
+
+// isSteady tells whether inodes of files with blocks are stored as they are: then other places in them change
+// no length, and so no place of an inode behind them. That is cheap where blocks are large, and done where it is
+// less than about 0.05 % of the image.
+func (p *Plan) isSteady() bool {
+	const least, share = 256 << 20, 1 << 14
+	size := int64(0)
+	p.eachInode(p.root, func(n *inode) {
+		if n.hasBlocks() {
+			size += 32 + 4*int64(len(n.content.blocks.digests))
+		}
+	})
+	return p.stats.PlannedBytes >= max(least, share*size)
+}
+
+// files writes the inodes of one part of and below the entries, in the order of their numbers.
+func (t *treeWriter) files(entries []entry, part func(*inode) bool) error {
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.node.ref != unwritten || !part(e.node) { // a further hard link
+			continue
+		}
+		if err := t.inode(e.node); err != nil {
+			return e.node.fail(err)
+		}
+	}
+	for _, e := range entries {
+		if err := t.files(e.node.children(), part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// directories writes the directories below the entries, with the listings of those among them.
+func (t *treeWriter) directories(entries []entry) error {
+	for _, e := range entries {
+		if e.node.kind != typeDir {
+			continue
+		}
+		if err := t.directories(e.node.entries); err != nil {
+			return err
+		}
+		if err := t.directory(e.node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// directory writes the inodes of the directories in n, in the order of their names: those that
+// follow each other in the listing lie in one metadata block, and need few headers. Then comes n's listing.
 func (t *treeWriter) directory(n *inode) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
 	for _, e := range n.entries {
-		if e.node.kind == typeDir {
-			if err := t.directory(e.node); err != nil {
-				return err
-			}
-		}
-	}
-	for _, e := range n.entries {
-		if e.node.ref != unwritten {
-			continue // a further hard link
-		}
-		if err := t.ctx.Err(); err != nil {
-			return err
+		if e.node.kind != typeDir {
+			continue
 		}
 		if err := t.inode(e.node); err != nil {
 			return e.node.fail(err)

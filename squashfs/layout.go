@@ -14,6 +14,8 @@ type layouter struct {
 	ctx    context.Context
 	plan   *Plan
 	pieces []piece
+	top    *inode // in the root, of which
+	rank   int    // is this
 }
 
 // layOut plans the contents of files, in the order of the walk.
@@ -88,17 +90,31 @@ func (l *layouter) findTails() {
 			continue
 		}
 		c.tail = int32(len(l.pieces))
-		l.pieces = append(l.pieces, piece{c, size(c), groupOf(c)})
+		l.pieces = append(l.pieces, piece{c, size(c), l.groupOf(c)})
 		l.plan.stats.PlannedBytes += int64(size(c))
 	}
 }
 
-// groupOf: what refers to other files lies apart, behind the rest.
-func groupOf(c *content) int {
+// groupOf is ascending in the order in which groups lie: by rank, and behind the
+// others of each rank what refers to other files.
+func (l *layouter) groupOf(c *content) int {
+	g := 2 * l.rankOf(c)
 	if c.refers {
-		return 1
+		g++
 	}
-	return 0
+	return g
+}
+
+// rankOf is the rank of the place of the first file that has the content.
+func (l *layouter) rankOf(c *content) int {
+	n := c.source
+	for n.dir != nil && n.dir.dir != nil {
+		n = n.dir
+	}
+	if order := l.plan.opts.RootOrder; order != nil && n != l.top {
+		l.top, l.rank = n, order(n.name).Rank
+	}
+	return l.rank
 }
 
 // planBlocks counts the blocks outside fragments; a block of zero bytes is none.
@@ -337,7 +353,7 @@ func isAnchor(hash uint64, size, limit int) bool {
 }
 
 // order sorts the runs as the files are, behind the raw ones: a fragment block lies behind the blocks
-// of the first file that has a tail in it, or, of what refers to others, behind all.
+// of the first file that has a tail in it, or, of what refers to others, behind all of that rank.
 func (l *layouter) order() {
 	p := l.plan
 	fragments := p.runs
@@ -355,17 +371,21 @@ func (l *layouter) order() {
 			n++
 		}
 	}
-	for _, c := range p.contents {
+	var late []*content
+	for i, c := range p.contents {
 		if b := c.blocks; b != nil && b.stored > 0 && b.base == nil && !b.raw {
 			p.runs = append(p.runs, run{first: c})
 		}
-		if !c.refers {
+		if c.refers {
+			late = append(late, c)
+		} else {
 			fragment(c)
 		}
-	}
-	for _, c := range p.contents {
-		if c.refers {
-			fragment(c)
+		if i+1 == len(p.contents) || l.rankOf(p.contents[i+1]) != l.rankOf(c) {
+			for _, c := range late {
+				fragment(c)
+			}
+			late = nil
 		}
 	}
 	for i := range p.tails {

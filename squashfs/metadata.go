@@ -15,6 +15,8 @@ type metadataWriter struct {
 	press *metadataPress
 	buf   []byte // the open block
 	out   []byte
+	plain bool  // blocks of what is written now are stored as they are
+	whole bool  // the open block is such a one
 	pack  *pack // that the blocks are kept in; nil before the first
 }
 
@@ -31,6 +33,7 @@ func (m *metadataWriter) write(b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), metadataSize-len(m.buf))
 		m.buf = append(m.buf, b[:n]...)
+		m.whole = m.whole || m.plain
 		b = b[n:]
 		// A full block ends at once: a place is never at offset 8192 of one.
 		if len(m.buf) == metadataSize {
@@ -45,6 +48,11 @@ func (m *metadataWriter) write(b []byte) error {
 // flush ends the open block.
 func (m *metadataWriter) flush() error {
 	if len(m.buf) == 0 {
+		return nil
+	}
+	if m.whole {
+		m.out = new(packedBlock).appendTo(m.out, m.buf)
+		m.buf, m.whole = m.buf[:0], false
 		return nil
 	}
 	if m.pack == nil || !m.pack.add(m.buf) {

@@ -1,6 +1,7 @@
 package squashfs
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"math/bits"
@@ -29,10 +30,10 @@ type Options struct {
 	// Order says which small files and tails lie together; the zero value is
 	// [OrderDefault].
 	Order Order
-	// RootOrder, where not nil, says for a name in the root what its contents are
-	// placed by, instead of by that name: a store path by its name without the hash, so
+	// RootOrder, where not nil, says for a name in the root what its contents and inodes
+	// are placed by, instead of by that name: a store path by its name without the hash, so
 	// that a path that is built anew stays where it was.
-	RootOrder func(name string) string
+	RootOrder func(name string) Place
 	// Volatile, where not empty, is a string that what refers to other files has in it, such as
 	// "/nix/store/", and which therefore changes when these are renamed. Small files and
 	// tails that contain it share blocks with each other only, behind the others: so a
@@ -122,6 +123,18 @@ type Options struct {
 	Warn func(path, msg string)
 
 	now func() time.Time // for tests; nil is time.Now
+}
+
+// Place is where in an image something lies: by Rank, then by Name.
+type Place struct {
+	// Rank is the higher the more often something changes: what changes moves what lies
+	// behind it. Small files and tails of different ranks share no block.
+	Rank int
+	Name string
+}
+
+func comparePlaces(a, b Place) int {
+	return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Name, b.Name))
 }
 
 // Order says which small files and tails of large files share a fragment block.

@@ -14,6 +14,7 @@ type Plan struct {
 	opts     Options
 	fsys     fs.FS
 	root     *inode
+	placed   []entry // of the root, in the order of their places
 	inodes   uint32
 	xattrs   xattrTable
 	ids      idTable
@@ -105,7 +106,10 @@ func Prepare(ctx context.Context, fsys fs.FS, opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{opts: opts, fsys: fsys, root: root, xattrs: x.xattrs, ids: x.ids, report: x.report}
+	p := &Plan{opts: opts, fsys: fsys, root: root, placed: x.placed, xattrs: x.xattrs, ids: x.ids, report: x.report}
+	if p.placed == nil {
+		p.placed = root.children()
+	}
 	if err := p.layOut(ctx, x.files.found); err != nil {
 		return nil, err
 	}
@@ -121,29 +125,48 @@ func Prepare(ctx context.Context, fsys fs.FS, opts Options) (*Plan, error) {
 func (p *Plan) Stats() Stats { return p.stats }
 
 // number gives the inodes their numbers: those of one directory in a row, so
-// that their differences fit a directory header's 16 bits.
+// that their differences fit a directory header's 16 bits, and all of a directory together, so
+// that a change moves no more than what is behind it.
 func (p *Plan) number() error {
-	queue := []*inode{p.root}
-	count := uint64(1)
-	p.root.number = 1
-	for len(queue) > 0 {
-		dir := queue[0]
-		queue = queue[1:]
-		for _, e := range dir.children() {
-			if e.node.number != 0 {
-				continue // a further hard link
-			}
-			if count++; count >= math.MaxUint32 {
-				return fmt.Errorf("squashfs: %w: more than %d files", ErrTooLarge, uint32(math.MaxUint32))
-			}
-			e.node.number = uint32(count)
-			if e.node.kind == typeDir {
-				queue = append(queue, e.node)
+	p.root.number, p.inodes = 1, 1
+	return p.numberEntries(p.placed)
+}
+
+func (p *Plan) numberEntries(entries []entry) error {
+	for _, e := range entries {
+		if e.node.number != 0 {
+			continue // a further hard link
+		}
+		if p.inodes++; p.inodes == math.MaxUint32 {
+			return fmt.Errorf("squashfs: %w: more than %d files", ErrTooLarge, uint32(math.MaxUint32))
+		}
+		e.node.number = p.inodes
+	}
+	for _, e := range entries {
+		if e.node.kind == typeDir {
+			if err := p.numberEntries(e.node.entries); err != nil {
+				return err
 			}
 		}
 	}
-	p.inodes = uint32(count)
 	return nil
+}
+
+// ranks are the root's entries, by the ranks of their places.
+func (p *Plan) ranks() (ranks [][]entry) {
+	last := 0
+	for i, e := range p.placed {
+		rank := 0
+		if p.opts.RootOrder != nil {
+			rank = p.opts.RootOrder(e.name).Rank
+		}
+		if i == 0 || rank != last {
+			ranks = append(ranks, nil)
+		}
+		ranks[len(ranks)-1] = append(ranks[len(ranks)-1], e)
+		last = rank
+	}
+	return ranks
 }
 
 // MaxSize is the most bytes that the image can take: the size that it has when

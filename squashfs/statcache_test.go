@@ -52,8 +52,8 @@ func TestFilesAsTheyWere(t *testing.T) {
 		"directory":    {Compression: compression(t, "lz4")},
 		"no fragments": {Compression: compression(t, "gzip:1"), NoFragments: true, NoHardLinks: true},
 		"excluded":     {Compression: compression(t, "zstd:1"), Exclude: func(path string, _ fs.DirEntry) bool { return path == "a/bin" || path == "d" }},
-		"order": {Compression: compression(t, "zstd:3"), Volatile: "ab", RootOrder: func(name string) string {
-			return string('z' - name[0])
+		"order": {Compression: compression(t, "zstd:3"), Volatile: "ab", RootOrder: func(name string) Place {
+			return Place{Name: string('z' - name[0])}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

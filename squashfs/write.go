@@ -128,7 +128,7 @@ func (p *Plan) superblock(fragments uint32) *superblock {
 // writeTables appends the tables in the order that the kernel's checks ask for
 // (fs/squashfs/super.c): each must end where the next one starts.
 func (p *Plan) writeTables(ctx context.Context, e *tableWriter, sb *superblock, fragments []blockAt) (err error) {
-	t := &treeWriter{ctx: ctx, inodes: e.metadata(), dirs: e.metadata(), ids: &p.ids, tails: p.tails,
+	t := &treeWriter{ctx: ctx, inodes: e.metadata(), dirs: e.metadata(), ids: &p.ids, tails: p.tails, ranks: p.ranks(), steady: p.isSteady(),
 		export: make([]inodeRef, p.inodes), total: p.inodes}
 	if sb.root, err = t.tree(p.root); err != nil {
 		return err
