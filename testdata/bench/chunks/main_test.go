@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -81,7 +83,7 @@ func TestCompare(t *testing.T) {
 		{"nothing before", nil, file, 8 << 20, 8 << 20},
 		{"nothing now", file, nil, 0, 0},
 	} {
-		d, err := compare(bytes.NewReader(c.older), bytes.NewReader(c.newer))
+		d, err := compare(bytes.NewReader(c.older), bytes.NewReader(c.newer), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +97,52 @@ func TestCompare(t *testing.T) {
 }
 
 func TestReadError(t *testing.T) {
-	if _, err := compare(bytes.NewReader(nil), iotest.TimeoutReader(bytes.NewReader(random(1, 1<<20)))); err != iotest.ErrTimeout {
+	if _, err := compare(bytes.NewReader(nil), iotest.TimeoutReader(bytes.NewReader(random(1, 1<<20))), nil); err != iotest.ErrTimeout {
 		t.Errorf("error %v, want %v", err, iotest.ErrTimeout)
 	}
+}
+
+// The places that the superblock of a real image has are those of its tables' indexes, where they have one.
+func TestRegions(t *testing.T) {
+	image := random(1, 1<<20)
+	put := func(at int, v uint64) { binary.LittleEndian.PutUint64(image[at:], v) }
+	copy(image, "hsqs")
+	put(40, 990_000)        // bytes_used
+	put(48, 980_000)        // id_table_start, behind
+	put(980_000, 970_000)   // their block
+	put(64, 500_000)        // inode_table_start
+	put(72, 600_000)        // directory_table_start
+	put(80, 750_000)        // fragment_table_start, behind
+	put(750_000, 700_000)   // their block
+	put(88, math.MaxUint64) // lookup_table_start
+	changed := bytes.Clone(image)
+	changed[650_000]++
+	d, err := compareWithRegions(image, changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := map[string]int64{"head": 96, "data": 500_000, "inodes": 600_000, "directories": 700_000, "fragments": 970_000,
+		"export": 970_000, "ids": 990_000, "list": 1 << 20}
+	sum := int64(0)
+	for _, r := range d.regions {
+		if r.end != ends[r.name] {
+			t.Errorf("%s ends at %d", r.name, r.end)
+		}
+		sum += r.newBytes
+	}
+	if r := d.regions[3]; r.newBytes == 0 || sum != d.newBytes {
+		t.Errorf("%d of %d new bytes are in regions, %d among the directories", sum, d.newBytes, r.newBytes)
+	}
+	put(88, 5) // where no index is
+	if _, err := compareWithRegions(image, image); err == nil {
+		t.Error("an image with a table outside")
+	}
+}
+
+func compareWithRegions(older, newer []byte) (*difference, error) {
+	regions, err := regionsOf(bytes.NewReader(newer), int64(len(newer)))
+	if err != nil {
+		return nil, err
+	}
+	return compare(bytes.NewReader(older), bytes.NewReader(newer), regions)
 }

@@ -8,7 +8,7 @@
 // side. OUT gets a directory for each change, with
 //
 //	store-paths   the variant's closure
-//	registration  of it, with made-up NAR hashes for what is new
+//	registration  of it
 //	about         a line that says what was changed
 //	bytes         of files with a content that the closure did not have under this name
 //

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -131,8 +133,11 @@ func checkVariant(t *testing.T, dir, root string) (kept, made int) {
 		}
 		if old[base] {
 			kept++
-		} else {
-			made++
+			continue
+		}
+		made++
+		if hash, size, err := narHash(filepath.Join(root, i.Path)); err != nil || hash != i.NarHash || size != i.NarSize {
+			t.Errorf("%s: %s is registered with NAR hash %s and %d bytes, and has %s and %d: %v", dir, base, i.NarHash, i.NarSize, hash, size, err)
 		}
 	}
 	if kept == 0 {
@@ -175,5 +180,20 @@ func TestReplace(t *testing.T) {
 		if string(b) != want {
 			t.Errorf("%s became %s, want %s", text, b, want)
 		}
+	}
+}
+
+// madeUp stands for a NAR hash that nobody looks at but as a name.
+func madeUp(base string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(base))) }
+
+// The hash is what nix-hash --type sha256 says of the same file.
+func TestNARHash(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("hello\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	hash, size, err := narHash(file)
+	if want := "1c37d01af40be2e80691de3cc3df44377a699afbb17c68f080964b2fd071fc13"; err != nil || hash != want || size != 120 {
+		t.Errorf("%s, %d bytes, %v; want %s", hash, size, err, want)
 	}
 }

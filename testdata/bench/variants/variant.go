@@ -166,14 +166,11 @@ func (v *variant) add(base, as string) {
 	for _, i := range v.infos {
 		if nix.Base(i.Path) == as {
 			refs := slices.DeleteFunc(slices.Clone(i.References), func(r string) bool { return r == i.Path })
-			v.infos = append(v.infos, nix.PathInfo{Path: nix.StoreDir + "/" + base, NarHash: madeUp(base), NarSize: i.NarSize, References: refs})
+			v.infos = append(v.infos, nix.PathInfo{Path: nix.StoreDir + "/" + base, References: refs})
 			return
 		}
 	}
 }
-
-// madeUp stands for a NAR hash that nobody looks at but as a name.
-func madeUp(base string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(base))) }
 
 // write leaves the closure's lists in dir.
 func (v *variant) write(dir, about string) error {
@@ -185,8 +182,12 @@ func (v *variant) write(dir, about string) error {
 	var paths strings.Builder
 	for i := range v.infos {
 		info := &v.infos[i]
-		if path := rename(info.Path); path != info.Path {
-			info.Path, info.NarHash = path, madeUp(path)
+		if path := rename(info.Path); path != info.Path || info.NarHash == "" {
+			info.Path = path
+			var err error
+			if info.NarHash, info.NarSize, err = narHash(filepath.Join(v.store, nix.Base(path))); err != nil {
+				return err
+			}
 		}
 		for j, ref := range info.References {
 			info.References[j] = rename(ref)
