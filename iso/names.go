@@ -20,31 +20,42 @@ const (
 // the outcome does not depend on the order in which they were given. Names that fall together get a
 // number at their end.
 func isoNames(children []*node) []string {
-	taken := make(map[string]bool, len(children))
-	numbers := make(map[string]int)
+	taken := make(isoTaken, len(children))
 	names := make([]string, len(children))
 	for i, n := range children {
-		base, ext := splitISOName(n.name, n.file == nil)
-		limit := maxISODirectory
-		if n.file != nil {
-			limit = maxISOFile - len(ext)
-		}
-		name := base[:min(len(base), limit)]
-		key := name + "." + ext // a file FOO and a directory FOO are one name, too
-		first := key
-		for taken[key] {
-			numbers[first]++
-			number := strconv.Itoa(numbers[first])
-			name = base[:min(len(base), limit-len(number))] + number
-			key = name + "." + ext
-		}
-		taken[key] = true
-		if n.file != nil {
-			name = key + ";1"
-		}
-		names[i] = name
+		names[i] = taken.name(n.name, n.file == nil)
 	}
 	return names
+}
+
+// isoTaken are the ISO 9660 names of a directory, without versions and with a point, and how often a number was put behind
+// them: a file FOO and a directory FOO are one name, too.
+type isoTaken map[string]int
+
+// name makes a name that is not taken.
+func (taken isoTaken) name(name string, directory bool) string {
+	base, ext := splitISOName(name, directory)
+	limit := maxISODirectory
+	if !directory {
+		limit = maxISOFile - len(ext)
+	}
+	name = base[:min(len(base), limit)]
+	key := name + "." + ext
+	first := key
+	for {
+		if _, there := taken[key]; !there {
+			break
+		}
+		taken[first]++
+		number := strconv.Itoa(taken[first])
+		name = base[:min(len(base), limit-len(number))] + number
+		key = name + "." + ext
+	}
+	taken[key] = 0
+	if directory {
+		return name
+	}
+	return key + ";1"
 }
 
 // splitISOName maps a name to d-characters and splits a file's into name and extension.

@@ -8,6 +8,7 @@ install qemu-system-x86_64=qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf 
   xorriso=xorriso isoinfo=genisoimage sgdisk=gdisk fsck.fat=dosfstools mcopy=mtools nasm=nasm sbsign=sbsigntool openssl=openssl \
   grub-mkimage=grub-common /usr/lib/grub/i386-pc/boot_hybrid.img=grub-pc-bin /usr/lib/grub/x86_64-efi/kernel.img=grub-efi-amd64-bin \
   /usr/lib/systemd/boot/efi/linuxx64.efi.stub=systemd-boot-efi \
+  /usr/lib/ISOLINUX/isolinux.bin=isolinux isohybrid=syslinux-utils implantisomd5=isomd5sum bsdtar=libarchive-tools \
   cpio=cpio zstd=zstd xz=xz-utils gzip=gzip depmod=kmod nix-store=nix-bin busybox=busybox-static time=time \
   /usr/lib/x86_64-linux-gnu/libdeflate.so.0=libdeflate0 /usr/lib/x86_64-linux-gnu/liblz4.so.1=liblz4-1 \
   /usr/lib/x86_64-linux-gnu/liblzma.so.5=liblzma5

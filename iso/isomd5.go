@@ -1,0 +1,121 @@
+package iso
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/hex"
+	"io"
+	"strconv"
+)
+
+// isomd5sum's checksum lies in the primary volume descriptor's application use area, as text: the MD5 of the image
+// without its last sectors, as if the area were blank; and for places in between, the first digits of the bytes of
+// the MD5 up to there (isomd5sum, libimplantisomd5.c and libcheckisomd5.c).
+const (
+	applicationUse     = 883
+	applicationUseSize = 512
+	mediaSumHash       = "ISO MD5SUM = "
+	mediaSumSkip       = "SKIPSECTORS = "
+	mediaSumFragments  = "FRAGMENT SUMS = "
+	mediaSumCount      = "FRAGMENT COUNT = "
+	mediaSumDigits     = 60 // of all fragments together
+	mediaSumBuffer     = 16 * sectorSize
+)
+
+// mediaSum is where the parts of the checksum are in the area.
+type mediaSum struct {
+	area      []byte
+	hash      int
+	fragments int // 0 if there are none
+	count     int64
+	skip      int64 // sectors
+}
+
+// parseMediaSum finds a checksum that isomd5sum has implanted.
+func parseMediaSum(descriptor []byte) (m mediaSum, ok bool) {
+	m.area = bytes.Clone(descriptor[applicationUse:][:applicationUseSize])
+	at := func(key string, n int) int {
+		i := bytes.Index(m.area, []byte(key))
+		if i < 0 || i+len(key)+n > len(m.area) {
+			return 0
+		}
+		return i + len(key)
+	}
+	m.hash, m.fragments = at(mediaSumHash, 2*md5.Size), at(mediaSumFragments, mediaSumDigits)
+	m.skip, m.count = m.number(at(mediaSumSkip, 1)), m.number(at(mediaSumCount, 1))
+	if m.count < 1 || m.count > mediaSumDigits {
+		m.fragments = 0
+	}
+	return m, m.hash > 0 && m.skip >= 0
+}
+
+// number is the number at a place in the area, up to a semicolon, or -1.
+func (m *mediaSum) number(at int) int64 {
+	text, _, ok := bytes.Cut(m.area[at:], []byte(";"))
+	n, err := strconv.ParseInt(string(text), 10, 32)
+	if at == 0 || !ok || err != nil {
+		return -1
+	}
+	return n
+}
+
+// renewMediaSum computes the checksum of the new image, if the old one has one.
+func (w *rewriter) renewMediaSum() error {
+	d := w.im.descriptors[0]
+	m, ok := parseMediaSum(d.raw)
+	if !ok || !w.changes {
+		return nil
+	}
+	raw := make([]byte, sectorSize)
+	if _, err := w.dst.ReadAt(raw, d.pos); err != nil {
+		return err
+	}
+	size := min(int64(be.Uint32(raw[84:]))*sectorSize, w.m.newSize) - m.skip*sectorSize
+	if err := w.sumMedia(&m, size, d.pos+applicationUse); err != nil {
+		return err
+	}
+	w.result.MediaSum = true
+	return w.put(d.pos+applicationUse, m.area)
+}
+
+// sumMedia puts the checksum of the first size bytes of the new image into m, whose area lies at pos.
+func (w *rewriter) sumMedia(m *mediaSum, size, pos int64) error {
+	sum := md5.New()
+	buf := make([]byte, mediaSumBuffer)
+	digits := m.area[m.fragments:][:mediaSumDigits]
+	each := int64(0)
+	if m.fragments > 0 {
+		each = size / (m.count + 1)
+	}
+	last, done := int64(0), 0
+	for off := int64(0); off < size; off += mediaSumBuffer {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		b := buf[:min(size-off, mediaSumBuffer)]
+		if _, err := w.dst.ReadAt(b, off); err != nil && err != io.EOF {
+			return err
+		}
+		blank(b, pos-off)
+		sum.Write(b)
+		if each > 0 && off/each != last {
+			last = off / each
+			for _, c := range sum.Sum(nil)[:mediaSumDigits/m.count] {
+				if done < len(digits) {
+					digits[done] = strconv.FormatUint(uint64(c), 16)[0]
+					done++
+				}
+			}
+		}
+	}
+	hex.Encode(m.area[m.hash:], sum.Sum(nil))
+	return nil
+}
+
+// blank blanks the application use area, which begins at a position relative to b.
+func blank(b []byte, at int64) {
+	from, to := max(at, 0), min(at+applicationUseSize, int64(len(b)))
+	for i := from; i < to; i++ {
+		b[i] = ' '
+	}
+}
