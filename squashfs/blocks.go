@@ -57,7 +57,7 @@ type blockAt struct {
 }
 
 // maxInFlight bounds the blocks in flight: more than a few a worker do not help.
-const maxInFlight = 8
+const maxInFlight = 4
 
 func newPipeline(p *Plan, w io.WriterAt, pos uint64) *pipeline {
 	size := int64(p.opts.BlockSize)

@@ -34,7 +34,8 @@
 //     goroutines at once, and closed once all are done. One that does not is read
 //     by one goroutine from its start on, with Seek over what is not wanted where
 //     it implements [io.Seeker].
-//   - Each file is read once, by Read, for the plan. Of files of equal content only
+//   - Each file that no cache knows is read once, by Read, for the plan, and where
+//     [Options.Files] is given its Stat is asked before and behind. Of files of equal content only
 //     the first is read again for the image: its blocks, and apart from these its
 //     tail, for which one that can only be read from its start on is read from
 //     there once more. That makes three times at most, each after an Open.

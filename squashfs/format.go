@@ -273,7 +273,7 @@ type Attr struct {
 	// joins several. A [Reader] has one of its own each, from 1<<63 on, in the
 	// order in which they were opened. No image holds it.
 	Dev uint64
-	// Nlink is the number of names; Inode matters only where it is over 1.
+	// Nlink is the number of names; further ones are looked for only where it is over 1.
 	Nlink uint32
 	// Xattrs are the extended attributes by full name ("user.x", "security.capability").
 	Xattrs map[string][]byte

@@ -117,7 +117,7 @@ func TestFilesThatChange(t *testing.T) {
 			tree.must(os.WriteFile(path, words(1007, 100), 0o644))
 			tree.must(os.Chtimes(path, date, date))
 		}, []string{file}},
-		"owner": {func(tree testTree, path string, _ time.Time) {
+		"permissions": {func(tree testTree, path string, _ time.Time) {
 			tree.must(os.Chmod(path, 0o600))
 		}, []string{file}},
 		"name": {func(tree testTree, path string, _ time.Time) {
