@@ -128,6 +128,23 @@ func (o *Options) validate() (excluder, error) {
 
 // check finds what is wrong before anything is done.
 func (o *Options) check() (err error) {
+	if err := o.checkSource(); err != nil {
+		return err
+	}
+	if o.target, err = findTarget(o.Output); err != nil {
+		return err
+	}
+	switch {
+	case o.Source.Closure != nil:
+		return o.Source.Closure.checkOutside(o.target)
+	case o.Source.Root != "":
+		return o.target.checkOutside(o.Source.Root)
+	}
+	return nil
+}
+
+// checkSource is check for a build without an output.
+func (o *Options) checkSource() (err error) {
 	given := 0
 	for _, one := range []bool{o.Source.Closure != nil, o.Source.Root != "", len(o.Source.Tar) > 0} {
 		if one {
@@ -140,24 +157,15 @@ func (o *Options) check() (err error) {
 	if given == 0 {
 		return OptionError{errors.New("nothing to press: give --closure, --system, --root or --tar")}
 	}
-	if o.excluder, err = o.validate(); err != nil {
+	if o.excluder, err = o.validate(); err != nil || o.Source.Root == "" {
 		return err
-	}
-	if o.target, err = findTarget(o.Output); err != nil {
-		return err
-	}
-	if o.Source.Closure != nil {
-		return o.Source.Closure.checkOutside(o.target)
-	}
-	if o.Source.Root == "" {
-		return nil
 	}
 	if info, err := os.Stat(o.Source.Root); err != nil {
 		return named("--root", o.Source.Root, err)
 	} else if !info.IsDir() {
 		return fmt.Errorf("--root %s: not a directory; a tar archive is given with --tar", o.Source.Root)
 	}
-	return o.target.checkOutside(o.Source.Root)
+	return nil
 }
 
 // named is an error about a file, which an option named or something else did.

@@ -26,6 +26,7 @@ type flags struct {
 	boot   bootFlags
 	initrd initrdFlags
 	run    runFlags
+	advise adviseFlags
 	cache  cacheFlags
 }
 
