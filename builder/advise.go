@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/isopress/isopress/internal/codec"
@@ -23,11 +24,10 @@ type AdviseOptions struct {
 	// WorkingSet are the paths that are read, in their order; a directory stands for all below it. nil is
 	// a tenth of the files' content, of directories from all over.
 	WorkingSet []string
-	// Time bounds the sampling. The reading of the whole source comes on top. 0 is 40 s.
+	// Time, where not 0, is how long to sample, roughly: fewer blocks or more, but a few of each. The reading of
+	// the whole source comes on top. 0 is as many blocks as mostly tell the sizes within 3 %.
 	Time time.Duration
 }
-
-const defaultAdviseTime = 40 * time.Second
 
 // Advice is what is predicted of each choice.
 type Advice struct {
@@ -66,36 +66,34 @@ type Choice struct {
 	Sampled      int64   `json:"sampled"`       // bytes of content that were compressed for it
 }
 
-// advised are the compressions that are tried, and how many MiB of samples each gets, in
-// proportion to what it takes.
+// advised are the compressions that are tried, and on how many blocks of each of advisedSizes: what takes most of them where a
+// minute is to be enough for some GiB. See [population.between] for 0.
 var advised = []advisedCodec{
-	{"zstd:1", 32}, {"zstd:3", 48}, {"zstd:6", 40}, {"zstd:9", 40}, {"zstd:15", 16}, {hubCodec, 40}, {"zstd:22", 8},
-	{"xz", 16}, {"gzip:9", 24}, {"lz4", 48}, {"lz4:hc", 16},
+	{"zstd:1", [...]int{32, 64, 64}},
+	{"zstd:3", [...]int{256, 512, 256}},
+	{"zstd:6", [...]int{64, 128, 128}},
+	{"zstd:9", [...]int{32, 64, 64}},
+	{"zstd:15", [...]int{16, 32, 0}},
+	{"zstd:19", [...]int{64, 128, 0}},
+	{"zstd:22", [...]int{4, 16, 0}},
+	{"xz", [...]int{32, 64, 0}},
+	{"gzip:9", [...]int{32, 128, 0}},
+	{"lz4", [...]int{512, 1024, 512}},
+	{"lz4:hc", [...]int{16, 64, 0}},
 }
 
 type advisedCodec struct {
-	name string
-	mib  int
+	name  string
+	draws [3]int
 }
 
-// hubCodec is what others of the slow ones are compared with: block by block they differ less from it
-// than from a quick one, so fewer samples are enough.
-const hubCodec = "zstd:19"
-
-// advisedSizes are the block sizes, and the share of the samples that each gets: as its blocks are more,
-// they tell more.
-var advisedSizes = []struct {
-	size  int
-	share float64
-}{{1 << 20, 1}, {256 << 10, 0.4}, {128 << 10, 0.3}}
+// advisedSizes are the block sizes that are tried, the middle one last.
+var advisedSizes = [...]int{1 << 20, 128 << 10, 256 << 10}
 
 // Advise predicts size, build time and reading time of the image for several compressions, from samples of its
 // real blocks.
 func Advise(ctx context.Context, o AdviseOptions) (*Advice, error) {
 	a := &adviser{AdviseOptions: o, advice: &Advice{Storage: o.Storage, Workers: o.Workers}}
-	if a.Time == 0 {
-		a.Time = defaultAdviseTime
-	}
 	if a.advice.Workers == 0 {
 		a.advice.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -103,22 +101,20 @@ func Advise(ctx context.Context, o AdviseOptions) (*Advice, error) {
 		return nil, err
 	}
 	defer a.close()
+	a.warnEngines()
 	tree, err := a.openTree(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rest := 0.0
-	for _, s := range advisedSizes {
-		rest += s.share
-	}
 	left := a.Time
-	for _, s := range advisedSizes {
+	for i := range advisedSizes {
 		begin := time.Now()
-		if err := a.blockSize(ctx, tree, s.size, s.share, time.Duration(float64(left)*s.share/rest)); err != nil {
+		if err := a.blockSize(ctx, tree, i, left/time.Duration(len(advisedSizes)-i)); err != nil {
 			return nil, err
 		}
-		rest -= s.share
-		left = max(left-time.Since(begin), 0)
+		if left > 0 {
+			left = max(left-time.Since(begin), time.Nanosecond*time.Duration(len(advisedSizes)))
+		}
 	}
 	a.advice.judge()
 	return a.advice, nil
@@ -127,6 +123,21 @@ func Advise(ctx context.Context, o AdviseOptions) (*Advice, error) {
 type adviser struct {
 	AdviseOptions
 	advice *Advice
+	lock   sync.Mutex // of the progress
+
+	populations [2][]*population // by order, of the block sizes that are done: what was estimated
+}
+
+// warnEngines tells, once each, of what this build's engines do not reach.
+func (a *adviser) warnEngines() {
+	told := map[string]bool{}
+	for _, c := range advised {
+		spec, err := codec.Parse(c.name)
+		if msg := codec.Warning(spec); err == nil && msg != "" && !told[msg] {
+			told[msg] = true
+			a.warn("%s", msg)
+		}
+	}
 }
 
 // openTree opens the source, or the image's squashfs.
@@ -157,39 +168,60 @@ func (a *adviser) openTree(ctx context.Context) (fs.FS, error) {
 	return tree, nil
 }
 
-// blockSize predicts all compressions at one block size.
-func (a *adviser) blockSize(ctx context.Context, tree fs.FS, size int, share float64, limit time.Duration) error {
-	deadline := time.Now().Add(limit)
+// blockSize predicts all compressions at one of advisedSizes, within a time where that is not 0.
+func (a *adviser) blockSize(ctx context.Context, tree fs.FS, size int, limit time.Duration) error {
+	var deadline time.Time
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
 	trees := &memoryCache{}
 	var all []*population
+	known := map[[32]byte]float64{}
 	for _, order := range []squashfs.Order{squashfs.OrderSimilar, squashfs.OrderDirectory} {
 		p, err := a.population(ctx, tree, size, order, trees)
 		if err != nil {
 			return err
 		}
-		all = append(all, p)
-	}
-	if err := a.sample(ctx, all, share, deadline); err != nil {
-		return err
-	}
-	for _, p := range all {
-		set, err := a.workingSet(p)
-		if err != nil {
+		if err := a.survey(ctx, p, known); err != nil {
 			return err
 		}
-		for _, c := range p.codecs {
-			choice := p.predict(c, a.advice.Workers)
-			choice.ReadBytes, choice.ReadSeconds = set.read(p, c, choice.ExpandRate, a.Storage)
-			choice.Size += a.advice.Beside
-			a.advice.Choices = append(a.advice.Choices, choice)
+		all = append(all, p)
+	}
+	if err := a.sample(ctx, all, deadline); err != nil {
+		return err
+	}
+	for i, p := range all {
+		p.estimate()
+		if done := a.populations[i]; len(done) == 2 {
+			p.between(done[0], done[1])
 		}
+		if err := a.choices(p); err != nil {
+			return err
+		}
+		p.plan, p.blocks, p.control, p.ends = nil, nil, nil, nil
+		a.populations[i] = append(a.populations[i], p)
+	}
+	return nil
+}
+
+// choices adds what is predicted of a population's codecs.
+func (a *adviser) choices(p *population) error {
+	set, err := a.workingSet(p)
+	if err != nil {
+		return err
+	}
+	for _, c := range p.codecs {
+		choice := p.predict(c, a.advice.Workers)
+		choice.ReadBytes, choice.ReadSeconds = set.read(p, c, choice.ExpandRate, a.Storage)
+		choice.Size += a.advice.Beside
+		a.advice.Choices = append(a.advice.Choices, choice)
 	}
 	return nil
 }
 
 // population makes a plan and its blocks, with those compressions that this order is the default of.
 func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order squashfs.Order, trees *memoryCache) (*population, error) {
-	p := &population{size: size, order: order}
+	p := &population{size: advisedSizes[size], order: order}
 	for _, c := range advised {
 		compression, err := squashfs.ParseCompression(c.name)
 		if err != nil {
@@ -200,17 +232,25 @@ func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order sq
 			return nil, err
 		}
 		if compression.DefaultOrder() == order {
-			p.codecs = append(p.codecs, &candidate{name: compression.String(), spec: spec, mib: c.mib})
+			p.codecs = append(p.codecs, &candidate{name: compression.String(), spec: spec, draws: c.draws[size]})
 		}
 	}
 	opts := a.squashfsOptions()
-	opts.BlockSize, opts.Order = size, order
-	opts.Compression, _ = squashfs.ParseCompression(hubCodec)
+	opts.BlockSize, opts.Order = p.size, order
 	opts.Trees, opts.TreeKey = trees, topLevel
+	first := len(a.advice.Choices) == 0 && trees.prepare == 0
+	if !first {
+		opts.Warn = nil // it has been told
+	}
 	begin := time.Now()
 	var err error
 	if p.plan, err = squashfs.Prepare(ctx, tree, opts); err != nil {
 		return nil, a.hint(err)
+	}
+	if first {
+		for _, msg := range a.excluder.warnings() {
+			a.warn("--exclude %s", msg)
+		}
 	}
 	p.prepare = time.Since(begin)
 	if trees.prepare == 0 {
@@ -219,6 +259,7 @@ func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order sq
 	p.prepare = max(p.prepare, trees.prepare) // the second one has not read the files
 	p.blocks = p.plan.Blocks()
 	st := p.plan.Stats()
+	p.tables = p.plan.MaxSize() - st.PlannedBytes
 	a.advice.Files, a.advice.Bytes, a.advice.Unique = st.Files, st.Bytes, st.PlannedBytes
 	return p, nil
 }
@@ -285,20 +326,32 @@ func (a *Advice) least(of func(Choice) bool, by func(Choice) float64) (best Choi
 func (a *Advice) sentence() string {
 	take := a.Advised()
 	small := a.least(func(Choice) bool { return true }, func(c Choice) float64 { return float64(c.Size) })
-	text := fmt.Sprintf("On %s, --compression %s --block-size %dK: %s, built in about %s, the working set read in %s",
-		a.Storage.Name, take.Compression, take.BlockSize>>10, mebibytes(take.Size), seconds(take.BuildSeconds), seconds(take.ReadSeconds))
-	if small != take {
-		text += fmt.Sprintf("; the smallest, %s at %dK, saves %.0f %% and is read in %s",
-			small.Compression, small.BlockSize>>10, 100*(1-float64(small.Size)/float64(take.Size)), seconds(small.ReadSeconds))
+	text := fmt.Sprintf("For %s, take --compression %s --block-size %s: %s, built in about %s, and the working set is read in %s",
+		a.Storage.Name, take.Compression, blockFlag(take.BlockSize), mebibytes(take.Size), seconds(take.BuildSeconds), seconds(take.ReadSeconds))
+	if saved := 1 - float64(small.Size)/float64(take.Size); saved >= 0.005 {
+		text += fmt.Sprintf("; the smallest, %s in blocks of %s, saves %.0f %% of the size and is read in %s",
+			small.Compression, blockFlag(small.BlockSize), 100*saved, seconds(small.ReadSeconds))
 	}
 	return text + "."
 }
 
+// blockFlag is a block size as --block-size takes it.
+func blockFlag(n int) string {
+	if n%(1<<20) == 0 {
+		return fmt.Sprintf("%dM", n>>20)
+	}
+	return fmt.Sprintf("%dK", n>>10)
+}
+
+// seconds is a time for people.
 func seconds(s float64) string {
-	if s < 10 {
+	switch {
+	case s < 0.1:
+		return fmt.Sprintf("%.0f ms", 1000*s)
+	case s < 10:
 		return fmt.Sprintf("%.1f s", s)
 	}
-	return fmt.Sprintf("%.0f s", s)
+	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
 }
 
 // topLevel names trees below the root whole: within one run they are taken not to change.

@@ -4,11 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/isopress/isopress/internal/codec"
+	"github.com/isopress/isopress/squashfs"
 )
 
 // How reading is predicted. Linux reads a block in one piece, expands it with the one decoder that it has
@@ -29,100 +30,128 @@ const fragmentsKept = 3
 // assumedShare of the content is what is taken to be read where nothing else is said.
 const assumedShare = 0.10
 
-// readSet is the blocks that a working set makes Linux expand, in their order.
-type readSet struct {
-	expanded []int // indexes into the population's blocks, again and again
-}
+// readSet is the blocks that a working set makes Linux expand, in their order, again and again: indexes into the population's.
+type readSet []int
 
 // workingSet finds the blocks of the working set in a plan.
-func (a *adviser) workingSet(p *population) (*readSet, error) {
-	w := wanted{roots: a.WorkingSet, files: map[string][]int{}}
-	wants := w.given
-	if a.WorkingSet == nil {
-		wants = assumed
+func (a *adviser) workingSet(p *population) (readSet, error) {
+	w := newWanted(a.WorkingSet)
+	if a.WorkingSet != nil {
+		w.collect(p, w.rank)
+		if err := w.missing(); err != nil {
+			return nil, err
+		}
+	} else if w.collect(p, assumed); len(w.files) == 0 { // a small tree
+		w.collect(p, func(string) int { return 0 })
 	}
-	var order []string
-	result := WorkingSetResult{Assumed: a.WorkingSet == nil}
-	for f := range p.plan.Files(p.blocks) {
-		if wants(f.Path) {
-			w.files[f.Path] = slices.Clone(f.Blocks)
-			order = append(order, f.Path)
-			result.Files++
-			result.Bytes += f.Size
+	result := WorkingSetResult{Files: int64(len(w.files)), Assumed: a.WorkingSet == nil}
+	var set kernelReader
+	for _, f := range w.files {
+		result.Bytes += f.Size
+		for _, b := range f.Blocks {
+			set.read(b, p.plan.IsFragment(p.blocks[b]))
 		}
 	}
 	a.advice.WorkingSet = result
-	if a.WorkingSet != nil {
-		if err := w.sort(order); err != nil {
-			return nil, err
-		}
-	}
-	set := &readSet{}
-	var kept [fragmentsKept]int
-	for i := range kept {
-		kept[i] = -1
-	}
-	next := 0
-	for _, name := range order {
-		for _, b := range w.files[name] {
-			if p.plan.IsFragment(p.blocks[b]) {
-				if slices.Contains(kept[:], b) {
-					continue
-				}
-				kept[next] = b
-				next = (next + 1) % fragmentsKept
-			}
-			set.expanded = append(set.expanded, b)
-		}
-	}
-	return set, nil
+	return set.expanded, nil
 }
 
-// wanted are the paths of a working set that was given.
+// kernelReader is Linux, as far as it expands blocks.
+type kernelReader struct {
+	expanded readSet
+	kept     [fragmentsKept]int // one more than a fragment block's index
+	next     int
+}
+
+func (k *kernelReader) read(block int, fragment bool) {
+	if fragment {
+		if slices.Contains(k.kept[:], block+1) {
+			return
+		}
+		k.kept[k.next] = block + 1
+		k.next = (k.next + 1) % len(k.kept)
+	}
+	k.expanded = append(k.expanded, block)
+}
+
+// wanted are the files of a working set.
 type wanted struct {
-	roots []string
-	files map[string][]int
+	roots map[string]int // places of the paths that were given
+	found map[string]bool
+	files []wantedFile
 }
 
-func (w *wanted) rank(name string) int {
-	for i, r := range w.roots {
-		if name == r || r == "." || strings.HasPrefix(name, r+"/") {
-			return i
+type wantedFile struct {
+	squashfs.PlannedFile
+	rank int
+}
+
+func newWanted(paths []string) *wanted {
+	w := &wanted{roots: map[string]int{}, found: map[string]bool{}}
+	for i, r := range paths {
+		if _, again := w.roots[r]; !again {
+			w.roots[r] = i
 		}
+	}
+	return w
+}
+
+// collect lists a plan's files whose rank is not negative, in the order of the ranks.
+func (w *wanted) collect(p *population, rank func(name string) int) {
+	for f := range p.plan.Files(p.blocks) {
+		if r := rank(f.Path); r >= 0 {
+			f.Blocks = slices.Clone(f.Blocks)
+			w.files = append(w.files, wantedFile{f, r})
+		}
+	}
+	slices.SortStableFunc(w.files, func(a, b wantedFile) int { return a.rank - b.rank })
+}
+
+// rank is the place of the first path that names a file or a directory above it, or -1.
+func (w *wanted) rank(name string) int {
+	best := -1
+	for {
+		if r, ok := w.roots[name]; ok {
+			w.found[name] = true
+			if best < 0 || r < best {
+				best = r
+			}
+		}
+		if name == "." {
+			return best
+		}
+		name = path.Dir(name)
+	}
+}
+
+// missing is an error if a path names no file.
+func (w *wanted) missing() error {
+	for r := range w.roots {
+		if w.found[r] {
+			delete(w.roots, r)
+		}
+	}
+	if len(w.roots) == 0 {
+		return nil
+	}
+	return fmt.Errorf("working set: %s: no such file in the image", slices.Min(slices.Collect(maps.Keys(w.roots))))
+}
+
+// assumed takes a tenth of all directories, by a hash of their paths: their files have rank 0.
+func assumed(name string) int {
+	sum := sha256.Sum256([]byte(path.Dir(name)))
+	if float64(binary.LittleEndian.Uint32(sum[:])) < assumedShare*(1<<32) {
+		return 0
 	}
 	return -1
 }
 
-func (w *wanted) given(name string) bool { return w.rank(name) >= 0 }
-
-// sort brings the files into the order of the list, and fails where a path of it names none.
-func (w *wanted) sort(order []string) error {
-	ranks := make(map[string]int, len(order))
-	found := make([]bool, len(w.roots))
-	for _, name := range order {
-		r := w.rank(name)
-		ranks[name] = r
-		found[r] = true
-	}
-	if i := slices.Index(found, false); i >= 0 {
-		return fmt.Errorf("working set: %s: no such file in the image", w.roots[i])
-	}
-	slices.SortStableFunc(order, func(a, b string) int { return ranks[a] - ranks[b] })
-	return nil
-}
-
-// assumed takes a tenth of all directories, by a hash of their paths.
-func assumed(name string) bool {
-	sum := sha256.Sum256([]byte(path.Dir(name)))
-	return float64(binary.LittleEndian.Uint32(sum[:])) < assumedShare*(1<<32)
-}
-
 // read predicts what a codec's image reads from the storage, in bytes, and how many seconds that and the expanding take.
-func (s *readSet) read(p *population, c *candidate, rate float64, storage Storage) (bytes int64, seconds float64) {
+func (s readSet) read(p *population, c *candidate, rate float64, storage Storage) (bytes int64, seconds float64) {
 	content, last := 0.0, -2
-	for _, b := range s.expanded {
+	for _, b := range s {
 		raw := float64(p.blocks[b].Size())
-		stored := min(p.control[b]*c.share, raw)
+		stored := min(p.control[b]*c.total/p.total(), raw)
 		bytes += int64(stored)
 		content += raw
 		if b != last+1 {

@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"math"
+	"runtime"
 	"sort"
 	"time"
 
@@ -13,10 +14,13 @@ import (
 )
 
 // How sizes are predicted. All blocks of the plan are compressed by a quick codec, the control. Blocks are drawn with
-// probabilities in proportion to the control's sizes, evenly spread over the image, so that
+// probabilities in proportion to the control's sizes, evenly spaced over the image in its order, so that
 // a large file's blocks, which are alike, are in the sample as often as in the image; and
-// the mean of a codec's sizes divided by the control's is what the control's total is multiplied by. A codec that
-// is compared on few blocks is compared with one that has many (the hub) where that varies less.
+// the mean of a codec's sizes divided by the control's is what the control's total is multiplied by
+// (advise_estimate.go). Where a codec would draw most of the blocks, all are taken, and nothing is estimated.
+
+// controlCodec is the control. One that is nearer to the slow ones takes longer than the draws that it saves.
+const controlCodec = "zstd:1"
 
 // population is the blocks of one plan.
 type population struct {
@@ -28,88 +32,154 @@ type population struct {
 	codecs  []*candidate
 
 	control []float64 // each block's size, compressed by the control
-	total   float64
+	ends    []float64 // of the control's blocks, laid end to end
 	raw     float64
-	draws   []int // the sample: indexes into blocks
+	tables  int64 // bytes beside the blocks, uncompressed
 }
 
 // candidate is a compression with what was measured of it.
 type candidate struct {
-	name string
-	spec codec.Spec
-	mib  int
+	name  string
+	spec  codec.Spec
+	draws int // how many there are to be: a power of two; 0 where it is estimated from the other block sizes
 
-	target int // of samples
-	seen   []observation
-	share  float64 // of the control's total; once estimated
+	all  bool          // blocks are measured: nothing is estimated
+	seen []observation // by place in the image
+	estimate
 }
 
-// observation is one block, pressed and expanded again. All are divided by the control's size, by which the
-// block was drawn.
+// observation is one block, pressed and expanded again.
 type observation struct {
-	draw          int // index into population.draws
+	block         int
 	size          float64
-	press, expand float64 // seconds
+	press, expand float64 // seconds of one processor
 	raw           float64
 }
 
-// controls by order: those of the quick compressions that this order is for, and for the large
-// blocks one that is nearer to the slow ones.
-func (p *population) controlSpec() string {
-	switch {
-	case p.order == squashfs.OrderDirectory:
-		return "lz4"
-	case p.size == squashfs.MaxBlockSize:
-		return "zstd:3"
-	}
-	return "zstd:1"
-}
-
-// sample measures all codecs of several populations, until the deadline or until there is enough.
-func (a *adviser) sample(ctx context.Context, all []*population, share float64, deadline time.Time) error {
-	type draw struct {
-		p    *population
-		k    int
-		when float64 // how far p is then
-	}
-	var tasks []draw
-	for _, p := range all {
-		if err := a.measureControl(ctx, p); err != nil {
-			return err
-		}
-		for k := range p.drawSample(share) {
-			tasks = append(tasks, draw{p, k, float64(k) / float64(len(p.draws))})
-		}
-	}
-	sort.SliceStable(tasks, func(i, j int) bool { return tasks[i].when < tasks[j].when })
-	results := make([][]observation, len(tasks)) // by task and codec
-	err := a.parallel(ctx, len(tasks), func(w *adviseWorker, i int) error {
-		t := tasks[i]
-		if t.k >= leastDraws && time.Now().After(deadline) {
-			return nil
-		}
-		var err error
-		results[i], err = w.observe(t.p, t.k)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for i, r := range results {
-		for c, o := range r {
-			if o.size > 0 {
-				tasks[i].p.codecs[c].seen = append(tasks[i].p.codecs[c].seen, o)
-			}
-		}
-	}
-	for _, p := range all {
-		p.estimate()
-	}
-	return nil
+// task is one draw of one codec.
+type task struct {
+	*population
+	*candidate
+	block int
+	when  float64 // how far its codec is then
+	must  bool    // even when the time is over
+	same  int     // the task that draws the same block, or -1
 }
 
 // leastDraws is how many blocks each codec gets, whatever the time.
 const leastDraws = 8
+
+// stretch is how much larger the sample is where the time is given, until it is over.
+const stretch = 64
+
+// sample measures all codecs of several populations: their draws, or as many as there is time for.
+func (a *adviser) sample(ctx context.Context, all []*population, deadline time.Time) error {
+	var tasks []task
+	for _, p := range all {
+		for _, c := range p.codecs {
+			tasks = append(tasks, p.draw(c, !deadline.IsZero())...)
+		}
+	}
+	sort.SliceStable(tasks, func(i, j int) bool { return tasks[i].when < tasks[j].when })
+	total := markSame(tasks)
+	results := make([]*observation, len(tasks))
+	done := progressOf(a, "sample", total)
+	err := a.parallel(ctx, len(tasks), func(w *adviseWorker, i int) error {
+		t := &tasks[i]
+		if t.same >= 0 || !t.must && !deadline.IsZero() && time.Now().After(deadline) {
+			return nil
+		}
+		o, err := w.observe(t.population, t.block, t.spec)
+		results[i] = &o
+		done(int64(o.raw))
+		return err
+	})
+	if err == nil {
+		collect(tasks, results)
+	}
+	return err
+}
+
+// collect gives each codec its observations, up to the first draw that there was no time for.
+func collect(tasks []task, results []*observation) {
+	over := map[*candidate]bool{}
+	for i, t := range tasks {
+		o := results[i]
+		if t.same >= 0 {
+			o = results[t.same]
+		}
+		if over[t.candidate] = over[t.candidate] || o == nil; !over[t.candidate] {
+			t.seen = append(t.seen, *o)
+		}
+	}
+}
+
+// markSame finds draws of what the same codec has drawn before, and adds up the bytes of the others.
+func markSame(tasks []task) (bytes int64) {
+	type key struct {
+		*candidate
+		block int
+	}
+	first := map[key]int{}
+	for i := range tasks {
+		t := &tasks[i]
+		k := key{t.candidate, t.block}
+		var again bool
+		if t.same, again = first[k]; !again {
+			t.same, first[k] = -1, i
+			bytes += int64(t.blocks[t.block].Size())
+		}
+	}
+	return bytes
+}
+
+// fewBlocks is up to how many blocks all are measured, however slow the codec.
+const fewBlocks = 24
+
+// draw lists the blocks that a codec is to be measured on, in such an order that the first of them, too,
+// are spread evenly. The draws of one codec are among those of another that has more.
+func (p *population) draw(c *candidate, longer bool) []task {
+	n := c.draws
+	if c.all = len(p.blocks) <= max(n+n/2, fewBlocks); c.all {
+		n = len(p.blocks)
+	} else if longer {
+		n *= stretch
+	}
+	list := make([]task, n)
+	for k := range list {
+		block := k
+		if !c.all {
+			block = p.at(vanDerCorput(uint32(k)) + 1./3) // never near the ends of an interval, whatever n
+		}
+		list[k] = task{p, c, block, float64(k) / float64(n), c.all || k < leastDraws, -1}
+	}
+	return list
+}
+
+// at is the block that lies at a share of the control's bytes; from 1 on they begin again.
+func (p *population) at(share float64) int {
+	_, share = math.Modf(share)
+	return min(sort.SearchFloat64s(p.ends, share*p.total()), len(p.ends)-1)
+}
+
+// total of the control.
+func (p *population) total() float64 {
+	if len(p.ends) == 0 {
+		return 0
+	}
+	return p.ends[len(p.ends)-1]
+}
+
+// vanDerCorput is the k-th number, from 0, of a sequence that fills 0 to 1 evenly; the first 2^n numbers are the
+// multiples of 1/2^n.
+func vanDerCorput(k uint32) float64 {
+	x, f := 0.0, 0.5
+	for ; k > 0; k >>= 1 {
+		x += f * float64(k&1)
+		f /= 2
+	}
+	return x
+}
 
 // parallel calls f for 0 to n-1, in their order, each worker with its own engines.
 func (a *adviser) parallel(ctx context.Context, n int, f func(w *adviseWorker, i int) error) error {
@@ -128,7 +198,9 @@ func (a *adviser) parallel(ctx context.Context, n int, f func(w *adviseWorker, i
 	})
 	for range a.advice.Workers {
 		g.Go(func() error {
-			w := &adviseWorker{engines: map[engineKey]codec.Block{}, decoders: map[codec.Algorithm]codec.Decoder{}}
+			runtime.LockOSThread() // threadTime is a thread's
+			defer runtime.UnlockOSThread()
+			w := &adviseWorker{engines: map[codec.Spec]codec.Block{}, decoders: map[codec.Algorithm]codec.Decoder{}}
 			defer w.close()
 			for i := range next {
 				if err := f(w, i); err != nil {
@@ -141,77 +213,60 @@ func (a *adviser) parallel(ctx context.Context, n int, f func(w *adviseWorker, i
 	return g.Wait()
 }
 
-// measureControl compresses all blocks with the control.
-func (a *adviser) measureControl(ctx context.Context, p *population) error {
-	spec, err := codec.Parse(p.controlSpec())
+// survey compresses all blocks with the control, but for those whose content it has compressed before.
+func (a *adviser) survey(ctx context.Context, p *population, known map[[32]byte]float64) error {
+	spec, err := codec.Parse(controlCodec)
 	if err != nil {
 		return err
 	}
 	p.control = make([]float64, len(p.blocks))
-	err = a.parallel(ctx, len(p.blocks), func(w *adviseWorker, i int) error {
-		o, err := w.press(p, p.blocks[i], spec)
+	p.ends = make([]float64, len(p.blocks))
+	var left []int
+	for i, b := range p.blocks {
+		p.raw += float64(b.Size())
+		if p.control[i] = known[p.plan.Digest(b)]; p.control[i] == 0 {
+			left = append(left, i)
+		}
+	}
+	done := progressOf(a, "survey", int64(p.raw))
+	err = a.parallel(ctx, len(left), func(w *adviseWorker, k int) error {
+		i := left[k]
+		o, err := w.press(p, i, spec)
 		p.control[i] = o.size
+		done(int64(o.raw))
 		return err
 	})
+	sum := 0.0
 	for i, b := range p.blocks {
-		p.total += p.control[i]
-		p.raw += float64(b.Size())
+		if d := p.plan.Digest(b); d != [32]byte{} {
+			known[d] = p.control[i]
+		}
+		sum += p.control[i]
+		p.ends[i] = sum
 	}
 	return err
 }
 
-// drawSample draws blocks such that any first of them are spread evenly over the control's bytes: by
-// van der Corput's sequence.
-func (p *population) drawSample(share float64) []int {
-	most := 0
-	mean := p.raw / max(float64(len(p.blocks)), 1)
-	for _, c := range p.codecs {
-		c.target = min(int(math.Ceil(float64(c.mib)*share*(1<<20)/mean)), maxDraws)
-		if most < c.target {
-			most = c.target
-		}
+// progressOf tells of a phase, as its bytes are done; from several goroutines.
+func progressOf(a *adviser, phase string, total int64) func(int64) {
+	var done int64
+	return func(n int64) {
+		a.lock.Lock()
+		defer a.lock.Unlock()
+		done += n
+		a.progress(Progress{Phase: phase, Done: min(done, total), Total: total})
 	}
-	if len(p.blocks) == 0 {
-		return nil
-	}
-	ends := make([]float64, len(p.blocks))
-	sum := 0.0
-	for i, c := range p.control {
-		sum += c
-		ends[i] = sum
-	}
-	for k := range most {
-		i := sort.SearchFloat64s(ends, vanDerCorput(uint32(k))*sum)
-		p.draws = append(p.draws, min(i, len(ends)-1))
-	}
-	return p.draws
 }
 
-// maxDraws bounds the sample where blocks are small.
-const maxDraws = 4096
-
-// vanDerCorput is the k-th number of a sequence that fills 0 to 1 evenly, at any length.
-func vanDerCorput(k uint32) float64 {
-	x, f := 0.0, 0.5
-	for k++; k > 0; k >>= 1 {
-		x += f * float64(k&1)
-		f /= 2
-	}
-	return x
-}
-
-// adviseWorker has engines of its own.
+// adviseWorker has engines of its own, for one block size.
 type adviseWorker struct {
-	engines  map[engineKey]codec.Block
+	engines  map[codec.Spec]codec.Block
 	decoders map[codec.Algorithm]codec.Decoder
+	read     *population // whose block raw is
+	block    int
 	raw, out []byte
 	back     []byte
 	comp     []byte
-}
-
-type engineKey struct {
-	spec codec.Spec
-	size int
 }
 
 func (w *adviseWorker) close() {
@@ -221,69 +276,49 @@ func (w *adviseWorker) close() {
 }
 
 func (w *adviseWorker) engine(spec codec.Spec, size int) (codec.Block, error) {
-	key := engineKey{spec, size}
-	if b := w.engines[key]; b != nil {
+	if b := w.engines[spec]; b != nil {
 		return b, nil
 	}
 	b, err := codec.NewBlock(spec, size)
 	if err == nil {
-		w.engines[key] = b
+		w.engines[spec] = b
 	}
 	return b, err
 }
 
 // press reads a block and compresses it.
-func (w *adviseWorker) press(p *population, b squashfs.Block, spec codec.Spec) (observation, error) {
-	var err error
-	if w.raw, err = p.plan.ReadBlock(b, w.raw); err != nil {
-		return observation{}, err
+func (w *adviseWorker) press(p *population, block int, spec codec.Spec) (o observation, err error) {
+	if w.read != p || w.block != block {
+		if w.raw, err = p.plan.ReadBlock(p.blocks[block], w.raw); err != nil {
+			w.read = nil
+			return o, err
+		}
+		w.read, w.block = p, block
 	}
-	return w.pressRead(p, spec)
-}
-
-// pressRead compresses what was read.
-func (w *adviseWorker) pressRead(p *population, spec codec.Spec) (observation, error) {
-	o := observation{raw: float64(len(w.raw))}
 	engine, err := w.engine(spec, p.size)
 	if err != nil {
 		return o, err
 	}
 	if w.comp == nil {
-		w.comp = make([]byte, 0, codec.Bound(squashfs.MaxBlockSize))
+		w.comp = make([]byte, 0, codec.Bound(p.size))
 	}
-	begin := time.Now()
+	o = observation{block: block, raw: float64(len(w.raw)), size: float64(len(w.raw))}
+	begin := threadTime()
 	w.out, err = engine.Compress(w.comp, w.raw)
-	o.press = time.Since(begin).Seconds()
-	o.size = float64(len(w.out))
-	if w.out == nil {
-		o.size = o.raw
+	o.press = (threadTime() - begin).Seconds()
+	if w.out != nil {
+		o.size = float64(len(w.out))
 	}
 	return o, err
 }
 
-// observe measures a block with all codecs that want it.
-func (w *adviseWorker) observe(p *population, k int) ([]observation, error) {
-	i := p.draws[k]
-	var err error
-	if w.raw, err = p.plan.ReadBlock(p.blocks[i], w.raw); err != nil {
-		return nil, err
+// observe measures a block: how small it becomes, and how long that and expanding it takes.
+func (w *adviseWorker) observe(p *population, block int, spec codec.Spec) (observation, error) {
+	o, err := w.press(p, block, spec)
+	if err == nil {
+		err = w.expand(spec.Algorithm, &o)
 	}
-	list := make([]observation, len(p.codecs))
-	for c, candidate := range p.codecs {
-		if k >= max(candidate.target, leastDraws) {
-			continue
-		}
-		o, err := w.pressRead(p, candidate.spec)
-		if err == nil {
-			err = w.expand(candidate.spec.Algorithm, &o)
-		}
-		if err != nil {
-			return nil, err
-		}
-		n := p.control[i]
-		list[c] = observation{k, o.size / n, o.press / n, o.expand / n, o.raw / n}
-	}
-	return list, nil
+	return o, err
 }
 
 // expandings is how often a block is expanded; the quickest counts.
@@ -291,8 +326,8 @@ const expandings = 3
 
 // expand measures how long the block that was pressed last takes to expand.
 func (w *adviseWorker) expand(a codec.Algorithm, o *observation) error {
-	if w.back == nil {
-		w.back = make([]byte, squashfs.MaxBlockSize)
+	if len(w.back) < len(w.raw) {
+		w.back = make([]byte, len(w.raw))
 	}
 	d := w.decoders[a]
 	if d == nil {
@@ -304,99 +339,13 @@ func (w *adviseWorker) expand(a codec.Algorithm, o *observation) error {
 	}
 	o.expand = math.Inf(1)
 	for range expandings {
-		begin := time.Now()
+		begin := threadTime()
 		if w.out == nil {
 			copy(w.back, w.raw)
 		} else if _, err := d.Decode(w.back[:len(w.raw)], w.out); err != nil {
 			return err
 		}
-		o.expand = min(o.expand, time.Since(begin).Seconds())
+		o.expand = min(o.expand, (threadTime() - begin).Seconds())
 	}
 	return nil
-}
-
-// estimate works out each codec's share of the control's total.
-func (p *population) estimate() {
-	for _, c := range p.codecs {
-		c.share, _ = p.shareOf(c)
-	}
-}
-
-// shareOf is the mean size divided by the control's, and its standard error: plainly, or by way of the hub,
-// whichever varies less.
-func (p *population) shareOf(c *candidate) (share, deviation float64) {
-	share, deviation = mean(c.seen, func(o observation) float64 { return o.size })
-	hub := p.hub()
-	if hub == nil || hub == c || len(hub.seen) <= len(c.seen) || len(c.seen) < leastDraws {
-		return share, deviation
-	}
-	ofHub := make(map[int]float64, len(hub.seen))
-	for _, o := range hub.seen {
-		ofHub[o.draw] = o.size
-	}
-	hubHere, _ := mean(c.seen, func(o observation) float64 { return ofHub[o.draw] })
-	hubAll, hubDeviation := mean(hub.seen, func(o observation) float64 { return o.size })
-	if hubHere == 0 {
-		return share, deviation
-	}
-	ratio := share / hubHere
-	_, left := mean(c.seen, func(o observation) float64 { return o.size - ratio*ofHub[o.draw] })
-	if by := math.Hypot(left, ratio*hubDeviation); by < deviation {
-		return ratio * hubAll, by
-	}
-	return share, deviation
-}
-
-func (p *population) hub() *candidate {
-	for _, c := range p.codecs {
-		if c.name == hubCodec {
-			return c
-		}
-	}
-	return nil
-}
-
-// mean of what f gives, with its standard error.
-func mean(seen []observation, f func(observation) float64) (m, deviation float64) {
-	n := float64(len(seen))
-	if n == 0 {
-		return 0, 0
-	}
-	for _, o := range seen {
-		m += f(o) / n
-	}
-	for _, o := range seen {
-		d := f(o) - m
-		deviation += d * d
-	}
-	if n > 1 {
-		deviation = math.Sqrt(deviation / (n - 1) / n)
-	}
-	return m, deviation
-}
-
-// tablesRatio is what is left of the tables, mostly.
-const tablesRatio = 0.35
-
-// predict is what the samples say of a codec.
-func (p *population) predict(c *candidate, workers int) Choice {
-	share, deviation := p.shareOf(c)
-	press, _ := mean(c.seen, func(o observation) float64 { return o.press })
-	expand, _ := mean(c.seen, func(o observation) float64 { return o.expand })
-	raw, _ := mean(c.seen, func(o observation) float64 { return o.raw })
-	data := share * p.total
-	tables := float64(p.plan.MaxSize()-p.plan.Stats().PlannedBytes) * tablesRatio
-	choice := Choice{
-		Compression: c.name, BlockSize: p.size, Order: p.order.String(),
-		Size:         int64(data + tables),
-		BuildSeconds: p.prepare.Seconds() + press*p.total/float64(workers),
-		Sampled:      int64(len(c.seen)) * int64(p.size),
-	}
-	if data > 0 {
-		choice.SizeError = deviation * p.total / (data + tables)
-	}
-	if expand > 0 {
-		choice.ExpandRate = raw / expand * kernelSpeed[c.spec.Algorithm]
-	}
-	return choice
 }

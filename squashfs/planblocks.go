@@ -37,6 +37,14 @@ func (p *Plan) Blocks() []Block {
 	return blocks
 }
 
+// Digest is the SHA-256 of a block that is one of a file's content, and zeros of a fragment block.
+func (p *Plan) Digest(b Block) [32]byte {
+	if r := &p.runs[b.run]; r.parts == nil {
+		return r.first.blocks.digests[b.index].sum
+	}
+	return [32]byte{}
+}
+
 // IsFragment tells whether a block of the plan holds small files and tails.
 func (p *Plan) IsFragment(b Block) bool { return p.runs[b.run].parts != nil }
 

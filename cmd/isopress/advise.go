@@ -34,7 +34,7 @@ var adviseVerb = verb{
 		f.set.StringVar(&a.storage, "storage", "usb3", "what the image is read from: a rate such as `30MB/s`, one of "+
 			strings.Join(builder.StorageNames(), ", ")+", or a file or device to measure")
 		f.set.StringVar(&a.workingSet, "working-set", "", "`FILE` with the paths that are read, a line each, in their order, a directory for all in it; - is stdin (default: the files of a tenth of all directories)")
-		f.set.DurationVar(&a.time, "time", 40*time.Second, "how `LONG` to sample, beside reading the source; longer is more exact")
+		f.set.DurationVar(&a.time, "time", 0, "how `LONG` to sample, beside reading the source: fewer blocks or more (default: as many as tell the sizes within 3 %)")
 		f.set.StringVar(&a.html, "html", "", "write the table, and a plot of size against reading time, to `FILE`")
 	},
 	quiet:    "no progress",
@@ -73,7 +73,7 @@ func runAdvise(ctx context.Context, a *app, f *flags, args []string) error {
 }
 
 func (a *app) adviseOptions(ctx context.Context, f *flags, args []string) (o builder.AdviseOptions, err error) {
-	if f.advise.time <= 0 {
+	if f.set.Changed("time") && f.advise.time <= 0 {
 		return o, usagef("--time %v: must be positive", f.advise.time)
 	}
 	if o.Storage, err = builder.ParseStorage(f.advise.storage); err != nil {

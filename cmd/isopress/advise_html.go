@@ -34,9 +34,11 @@ type advicePage struct {
 
 type plotPoint struct {
 	builder.Choice
-	X, Y           float64
+	X, Y, Radius   float64
 	Label, Tooltip string
-	Radius         float64
+	Labelled       bool
+	Advised        bool
+	Left           bool // the label, of the point
 }
 
 type plotTick struct {
@@ -85,16 +87,20 @@ func plot(a *builder.Advice) *advicePage {
 	times.round()
 	x := func(v float64) float64 { return float64(p.Left) + sizes.at(v)*float64(p.Right-p.Left) }
 	y := func(v float64) float64 { return float64(p.Bottom) - times.at(v)*float64(p.Bottom-p.Top) }
+	advised := a.Advised()
 	for _, c := range a.Choices {
 		label := fmt.Sprintf("%s %s", c.Compression, sizeFlag(c.BlockSize))
 		point := plotPoint{Choice: c, X: x(float64(c.Size) / (1 << 20)), Y: y(c.ReadSeconds), Label: label, Radius: 3,
 			Tooltip: fmt.Sprintf("%s: %s, read in %s, built in %s", label, bytesText(c.Size), secondsText(c.ReadSeconds), secondsText(c.BuildSeconds))}
+		point.Advised = c == advised
+		point.Left = point.X > float64(p.Right-labelWidth)
 		if c.Pareto {
 			point.Radius = 5
 			p.Line += fmt.Sprintf("%.1f,%.1f ", point.X, point.Y) // they come sorted by size
 		}
 		p.Points = append(p.Points, point)
 	}
+	p.label()
 	for _, v := range sizes.ticks() {
 		p.XTicks = append(p.XTicks, plotTick{x(v), fmt.Sprintf("%g MiB", v)})
 	}
@@ -102,6 +108,31 @@ func plot(a *builder.Advice) *advicePage {
 		p.YTicks = append(p.YTicks, plotTick{y(v), fmt.Sprintf("%g s", v)})
 	}
 	return p
+}
+
+// How much room a label takes, in pixels.
+const labelWidth, labelHeight = 90, 13
+
+// label chooses the points that are labelled: the one that is advised, and the Pareto-optimal ones whose labels
+// lie over no other. The table has them all, and so has each point's title.
+func (p *advicePage) label() {
+	var taken []*plotPoint
+	try := func(q *plotPoint) {
+		for _, t := range taken {
+			if math.Abs(t.X-q.X) < labelWidth && math.Abs(t.Y-q.Y) < labelHeight {
+				return
+			}
+		}
+		q.Labelled = true
+		taken = append(taken, q)
+	}
+	for _, advised := range []bool{true, false} {
+		for i := range p.Points {
+			if q := &p.Points[i]; (q.Pareto || advised) && q.Advised == advised {
+				try(q)
+			}
+		}
+	}
 }
 
 // scale is an axis with round numbers at its ends.
