@@ -116,6 +116,9 @@ func Advise(ctx context.Context, o AdviseOptions) (*Advice, error) {
 			left = max(left-time.Since(begin), time.Nanosecond*time.Duration(len(advisedSizes)))
 		}
 	}
+	for i := range a.advice.Choices {
+		a.advice.Choices[i].BuildSeconds += a.prepare.Seconds()
+	}
 	a.advice.judge()
 	return a.advice, nil
 }
@@ -124,6 +127,8 @@ type adviser struct {
 	AdviseOptions
 	advice *Advice
 	lock   sync.Mutex // of the progress
+
+	prepare time.Duration // the shortest time that reading the source took
 
 	populations [2][]*population // by order, of the block sizes that are done: what was estimated
 }
@@ -238,7 +243,7 @@ func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order sq
 	opts := a.squashfsOptions()
 	opts.BlockSize, opts.Order = p.size, order
 	opts.Trees, opts.TreeKey = trees, topLevel
-	first := len(a.advice.Choices) == 0 && trees.prepare == 0
+	first := a.prepare == 0
 	if !first {
 		opts.Warn = nil // it has been told
 	}
@@ -252,26 +257,27 @@ func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order sq
 			a.warn("--exclude %s", msg)
 		}
 	}
-	p.prepare = time.Since(begin)
-	if trees.prepare == 0 {
-		trees.prepare = p.prepare
+	if took := time.Since(begin); first || !trees.used && took < a.prepare {
+		a.prepare = took
 	}
-	p.prepare = max(p.prepare, trees.prepare) // the second one has not read the files
 	p.blocks = p.plan.Blocks()
 	st := p.plan.Stats()
-	p.tables = p.plan.MaxSize() - st.PlannedBytes
+	p.count, p.tables = len(p.blocks), float64(p.plan.MaxSize()-st.PlannedBytes)
 	a.advice.Files, a.advice.Bytes, a.advice.Unique = st.Files, st.Bytes, st.PlannedBytes
 	return p, nil
 }
 
 // memoryCache keeps what is known of trees for the next plan.
 type memoryCache struct {
-	blobs   map[[32]byte][]byte
-	prepare time.Duration
+	blobs map[[32]byte][]byte
+	used  bool
 }
 
 // Load implements [squashfs.Cache].
-func (m *memoryCache) Load(key [32]byte, _ []byte) []byte { return m.blobs[key] }
+func (m *memoryCache) Load(key [32]byte, _ []byte) []byte {
+	m.used = m.used || m.blobs[key] != nil
+	return m.blobs[key]
+}
 
 // Save implements [squashfs.Cache].
 func (m *memoryCache) Save(key [32]byte, data ...[]byte) {

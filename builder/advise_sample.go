@@ -24,17 +24,17 @@ const controlCodec = "zstd:1"
 
 // population is the blocks of one plan.
 type population struct {
-	size    int // of blocks
-	order   squashfs.Order
-	plan    *squashfs.Plan
-	prepare time.Duration
-	blocks  []squashfs.Block
-	codecs  []*candidate
+	size   int // of blocks
+	order  squashfs.Order
+	plan   *squashfs.Plan
+	blocks []squashfs.Block
+	codecs []*candidate
 
 	control []float64 // each block's size, compressed by the control
 	ends    []float64 // of the control's blocks, laid end to end
 	raw     float64
-	tables  int64 // bytes beside the blocks, uncompressed
+	count   int     // of blocks
+	tables  float64 // bound on the bytes that are in no block
 }
 
 // candidate is a compression with what was measured of it.
