@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # work, isopress, closure, jobs are of the script that sources this
+# shellcheck shell=bash disable=SC2154,SC2034 # work, isopress, closure, jobs are of the script that sources this
 # Sourced: a function an image, image_NAME OUT.iso, each with the commands by which its project makes
 # its own: names, options and places are theirs. What is in it is small: the demonstration's kernel,
 # an initrd with guest-init, and a squashfs in xz of a few MB. The functions run in an empty directory, with
@@ -6,7 +6,9 @@
 #
 # ways[NAME] are the ways in which it boots, FIRMWARE:ATTACH as isopress boot names them.
 
-declare -A ways expects quick_ways=([live]="bios:cdrom uefi:usb" [nixpkgs]="bios:usb uefi:cdrom" [arch]="bios:cdrom uefi:usb" [own]="bios:usb uefi:cdrom")
+declare -A ways expects
+# Those that a quick run tries.
+declare -A quick_ways=([live]="bios:cdrom uefi:usb" [nixpkgs]="bios:usb uefi:cdrom" [arch]="bios:cdrom uefi:usb" [own]="bios:usb uefi:cdrom")
 foreign_ok='^FOREIGN-OK|FOREIGN-FAILED'
 every_way='bios:cdrom bios:usb uefi:cdrom uefi:usb'
 

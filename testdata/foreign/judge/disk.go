@@ -65,8 +65,15 @@ func (j *judge) systemArea() error {
 	}
 	b, restBefore := j.before.partitions()
 	a, restAfter := j.after.partitions()
-	if !slices.Equal(restBefore, restAfter) {
-		j.fault("the system area: %q, it was %q", restAfter, restBefore)
+	for i := range max(len(restBefore), len(restAfter)) {
+		x, y := lineAt(restBefore, i), lineAt(restAfter, i)
+		switch {
+		case x == y:
+		case strings.HasPrefix(x, "MBR heads") || strings.HasPrefix(x, "MBR secs"): // guessed from where partitions end
+			j.note("xorriso reads %q, it was %q", y, x)
+		default:
+			j.fault("the system area: %q, it was %q", y, x)
+		}
 	}
 	if len(a) != len(b) {
 		j.fault("%d entries of partition tables, there were %d", len(a), len(b))
@@ -76,6 +83,13 @@ func (j *judge) systemArea() error {
 		j.comparePartitions(b[i], a[i], b, a)
 	}
 	return nil
+}
+
+func lineAt(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "nothing"
 }
 
 func (j *judge) comparePartitions(x, y partition, b, a []partition) {
