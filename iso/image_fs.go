@@ -42,11 +42,9 @@ func (im *Image) buildView() error {
 	return im.fill(im.root, map[*dirExtent]bool{t.dirs[0]: true})
 }
 
-// fill adds n's children, and theirs. Directories that Rock Ridge has relocated are where they belong.
+// fill adds n's children, and theirs. Directories that Rock Ridge has relocated are where they belong. Names that package
+// fs does not allow, such as those that are not UTF-8, are not to be seen; a rewritten image keeps them.
 func (im *Image) fill(n *node9660, seen map[*dirExtent]bool) error {
-	if len(seen) > 1 && n.own.depth > maxDepth {
-		return damaged("/%s: too deep", n.own.path)
-	}
 	names := make(map[string]bool, len(n.own.entries))
 	for i, e := range n.own.entries {
 		c := im.child(n.own, i, e)

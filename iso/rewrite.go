@@ -16,7 +16,7 @@ type Changes struct {
 	// that only share its extents. A file that boots loads as much of the new one as El Torito's catalog says,
 	// or all of it if that was so.
 	Replace map[string]Content
-	// Remove leaves out files and whole directories. It comes before Add.
+	// Remove leaves out files and whole directories, and the lines of checksum files that name them. It comes before Add.
 	Remove []string
 	Add    []Addition
 }
