@@ -24,7 +24,6 @@
 # xorriso, squashfs-tools, time; for --boot qemu-system-x86 and ovmf.
 set -euo pipefail
 export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
-# shellcheck source-path=SCRIPTDIR
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 . "$here/nixpkgs.sh"
