@@ -9,7 +9,7 @@
 declare -A ways expects
 # Those that a quick run tries.
 declare -A quick_ways=([live]="bios:cdrom uefi:usb" [nixpkgs]="bios:usb uefi:cdrom" [arch]="bios:cdrom uefi:usb" [own]="bios:usb uefi:cdrom")
-foreign_ok='^FOREIGN-OK|FOREIGN-FAILED'
+foreign_ok='FOREIGN-OK|FOREIGN-FAILED' # behind a menu's last words, perhaps
 every_way='bios:cdrom bios:usb uefi:cdrom uefi:usb'
 
 # make_guest leaves kernel, initrd and tree/ in $guest.

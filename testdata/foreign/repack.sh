@@ -92,7 +92,7 @@ boot_way() {
   json=$("$isopress" boot "$1" --firmware "${3%:*}" --attach "${3#*:}" --memory 1G --expect "${expects[$2]}" \
     --timeout "$timeout" --json 2>"$log") || true
   case $(field line "$json") in
-    '' | *FAILED*) tail -n 5 "$log" | sed "s/^/  $2, $3: /" >&2 ;;
+    '' | *FAILED*) tail -n 5 "$log" | tr -cd '[:print:]\n' | cut -c 1-200 | sed "s/^/  $2, $3: /" >&2 ;;
     *) printf %.0f "$(field seconds "$json")" ;;
   esac
 }
