@@ -163,13 +163,11 @@ func (p *population) predict(c *candidate, workers int) Choice {
 		Compression: c.name, BlockSize: p.size, Order: p.order.String(),
 		Size:         int64(c.total + tables),
 		BuildSeconds: c.press / float64(workers), // and what reading the source takes
+		ExpandRate:   kernelRate(p, c),
 		Sampled:      c.sampled(),
 	}
 	if c.total > 0 {
 		choice.SizeError = c.error / (c.total + tables)
-	}
-	if c.expand > 0 {
-		choice.ExpandRate = p.raw / c.expand * kernelSpeed[c.spec.Algorithm]
 	}
 	return choice
 }

@@ -164,7 +164,10 @@ func sizeFlag(n int) string {
 }
 
 func secondsText(s float64) string {
-	if s < 10 {
+	switch {
+	case s < 0.1:
+		return fmt.Sprintf("%.1f ms", 1000*s)
+	case s < 10:
 		return fmt.Sprintf("%.2f s", s)
 	}
 	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
