@@ -153,24 +153,7 @@ func (a *adviser) openTree(ctx context.Context) (fs.FS, error) {
 		}
 		return a.open(ctx)
 	}
-	f, size, err := openFile("image", a.Image)
-	if err != nil {
-		return nil, err
-	}
-	a.files = append(a.files, f)
-	r, within, err := squashfsWithin(f, size)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Image, err)
-	}
-	a.advice.Beside = size - within
-	tree, err := squashfs.NewReader(r, within)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Image, err)
-	}
-	if a.excluder, err = a.validate(); err != nil {
-		return nil, err
-	}
-	return tree, nil
+	return a.openImage()
 }
 
 // blockSize predicts all compressions at one of advisedSizes, within a time where that is not 0.

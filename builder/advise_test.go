@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/isopress/isopress/internal/testenv"
 	"github.com/isopress/isopress/squashfs"
 )
 
@@ -239,5 +242,46 @@ func TestAdviseNoTime(t *testing.T) {
 	}
 	if n := len(p.codecs[0].seen); n != leastDraws {
 		t.Errorf("%d draws were measured, want %d", n, leastDraws)
+	}
+}
+
+// Of an ISO that another program made, the largest squashfs counts, and the rest is beside it.
+func TestAdviseForeignISO(t *testing.T) {
+	testenv.NeedTool(t, "xorriso")
+	dir := t.TempDir()
+	for name, root := range map[string]string{"live.squashfs": adviseTree(t), "small": t.TempDir()} {
+		o := Options{Source: Source{Root: root}, Output: filepath.Join(dir, name), NoDigest: true}
+		if _, err := Squashfs(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	image := filepath.Join(t.TempDir(), "iso")
+	if out, err := exec.Command("xorriso", "-as", "mkisofs", "-quiet", "-r", "-o", image, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	a := &adviser{AdviseOptions: AdviseOptions{Image: image}, advice: &Advice{}}
+	var warnings []string
+	a.Warn = func(msg string) { warnings = append(warnings, msg) }
+	defer a.close()
+	tree, err := a.openTree(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fs.Stat(tree, "bin/program"); err != nil {
+		t.Error(err)
+	}
+	live, err := os.Stat(filepath.Join(dir, "live.squashfs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.Stat(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.advice.Beside != whole.Size()-live.Size() {
+		t.Errorf("beside is %d, of %d with %d", a.advice.Beside, whole.Size(), live.Size())
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "of 2 squashfs, the largest counts: live.squashfs") {
+		t.Errorf("warnings are %q", warnings)
 	}
 }
