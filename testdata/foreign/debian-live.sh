@@ -1,5 +1,5 @@
 #!/bin/bash
-# Make a Debian Live image with live-build: isolinux for BIOS, GRUB for UEFI, live-boot, systemd, and a
+# Make a Debian Live image with live-build: isolinux for BIOS, GRUB for UEFI, live-boot, and a
 # squashfs in xz. Nothing of its layout is ours; its menus are told not to wait, and the system says
 # on the serial console which of its files have their SHA-256.
 #
@@ -33,7 +33,7 @@ lb config --mode debian --distribution "$release" --architecture amd64 --archive
   --linux-flavours amd64 --firmware-binary false --firmware-chroot false --memtest none --debian-installer none \
   --binary-image iso-hybrid --bootloaders 'syslinux,grub-efi' --uefi-secure-boot disable \
   --chroot-squashfs-compression-type xz --checksums 'md5 sha256' --iso-volume FOREIGN-LIVE \
-  --bootappend-live 'boot=live components console=tty0 console=ttyS0' >config.log 2>&1 || { cat config.log >&2; exit 1; }
+  --bootappend-live 'boot=live components console=tty0 console=ttyS0 init=/usr/local/sbin/foreign-ok' >config.log 2>&1 || { cat config.log >&2; exit 1; }
 cp -r "$here/debian-live/." config/
 find config -name '*.chroot' -exec chmod +x {} +
 
