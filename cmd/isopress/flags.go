@@ -27,6 +27,7 @@ type flags struct {
 	initrd initrdFlags
 	run    runFlags
 	advise adviseFlags
+	repack repackFlags
 	cache  cacheFlags
 }
 

@@ -86,7 +86,7 @@ type verb struct {
 }
 
 func verbs() []verb {
-	return []verb{buildVerb, squashfsVerb, initrdVerb, adviseVerb, bootVerb, cacheVerb, versionVerb}
+	return []verb{buildVerb, squashfsVerb, initrdVerb, repackVerb, adviseVerb, bootVerb, cacheVerb, versionVerb}
 }
 
 const usageHead = `isopress presses a Nix closure, or any tree, into a bootable hybrid ISO.

@@ -286,28 +286,40 @@ func (a *app) options(f *flags, args []string) (o builder.Options, err error) {
 	if err := f.source.noArgs(args, f.output); err != nil {
 		return o, err
 	}
-	if f.output == "" {
-		return o, usagef("no output file: name one with -o")
-	}
-	if err := f.setPack(&o); err != nil {
-		return o, err
-	}
-	if o.SourceDate, err = a.sourceDate(); err != nil {
+	if err := a.packOptions(f, &o); err != nil {
 		return o, err
 	}
 	if err := f.source.check(); err != nil {
 		return o, err
 	}
-	o.Output, o.Exclude = f.output, f.source.exclude
+	o.Exclude = f.source.exclude
 	if err := o.Validate(); err != nil {
 		return o, err
 	}
+	a.setCache(f, &o)
+	return o, nil
+}
+
+// packOptions are those about the output and how it is packed.
+func (a *app) packOptions(f *flags, o *builder.Options) (err error) {
+	if f.output == "" {
+		return usagef("no output file: name one with -o")
+	}
+	o.Output = f.output
+	if err := f.setPack(o); err != nil {
+		return err
+	}
+	o.SourceDate, err = a.sourceDate()
+	return err
+}
+
+// setCache says what earlier work may be used.
+func (a *app) setCache(f *flags, o *builder.Options) {
 	dir, _, err := cacheDir(f.cache.dir)
 	if err != nil {
 		fmt.Fprintf(a.stderr, "isopress: warning: the build goes on without a cache: %v\n", err)
 	}
 	o.Cache, o.NoStatCache, o.Base = dir, f.cache.noStat, f.pack.base
-	return o, nil
 }
 
 // noArgs refuses arguments beyond the options: they are most likely mksquashfs's.

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/isopress/isopress/builder"
+)
+
+// repackFlags say what of an image changes beside its squashfs files.
+type repackFlags struct {
+	squashfs bool
+	add      []string
+	remove   []string
+}
+
+var repackVerb = verb{
+	name:  "repack",
+	args:  "IN.iso|IN.squashfs -o OUT [OPTIONS]",
+	about: "Press the squashfs files of a finished ISO anew, whoever made it",
+	run:   runRepack,
+	flags: func(f *flags) {
+		f.addOutput()
+		f.set.BoolVar(&f.repack.squashfs, "squashfs", false, "the image is to be a squashfs: an ISO is refused")
+		f.set.StringArrayVar(&f.repack.add, "add", nil, "`SRC:DST`, a file or directory of the host and its place in the ISO"+repeatable)
+		f.set.StringArrayVar(&f.repack.remove, "remove", nil, "`PATH` in the ISO to leave out, a directory with all in it"+repeatable)
+		f.addPack()
+	},
+	quiet:    quietPress,
+	parallel: true,
+	more: packHelp + `
+All else stays as it is: names, dates, how the image boots, its partitions. Checksum files in it that name what changed
+are corrected. What would not survive is refused before anything is written.
+`,
+}
+
+func runRepack(ctx context.Context, a *app, f *flags, args []string) error {
+	o, err := a.repackOptions(f, args)
+	if err != nil {
+		return err
+	}
+	p := a.newProgress(f.quiet)
+	o.Progress, o.Warn = p.update, p.warn
+	res, err := builder.Repack(ctx, o)
+	p.end()
+	if err != nil {
+		return err
+	}
+	if !f.quiet {
+		a.repacked(res)
+	}
+	if f.json {
+		return a.printJSON(res)
+	}
+	return nil
+}
+
+func (a *app) repackOptions(f *flags, args []string) (o builder.RepackOptions, err error) {
+	switch {
+	case len(args) == 0:
+		return o, usagef("no image: name an ISO or a squashfs")
+	case len(args) > 1:
+		return o, usagef("unexpected argument %q: one image is repacked; the output is named with -o", args[1])
+	}
+	o.Image, o.Remove, o.OnlySquashfs = args[0], f.repack.remove, f.repack.squashfs
+	if err := a.packOptions(f, &o.Options); err != nil {
+		return o, err
+	}
+	if err := o.Validate(); err != nil {
+		return o, err
+	}
+	a.setCache(f, &o.Options)
+	for _, s := range f.repack.add {
+		add, err := builder.ParseAdd(s)
+		if err != nil {
+			return o, usagef("--add %w", err)
+		}
+		o.Add = append(o.Add, add)
+	}
+	return o, nil
+}
+
+// repacked says in a line for each squashfs, and one for the image, what became of them.
+func (a *app) repacked(r *builder.Repacked) {
+	for _, s := range r.Squashfs {
+		if s.Path != "" {
+			fmt.Fprintf(a.stderr, "%s: %s in %s, was %s in %s\n", s.Path, bytesText(s.Size), s.Compression, bytesText(s.Was), s.WasCompression)
+		}
+	}
+	fmt.Fprintf(a.stderr, "%s: %s, was %s", r.Output, bytesText(r.Size), bytesText(r.Was))
+	if len(r.Sums) > 0 {
+		fmt.Fprintf(a.stderr, "; corrected: %v", r.Sums)
+	}
+	if r.MediaSum {
+		fmt.Fprint(a.stderr, "; the media checksum was renewed")
+	}
+	fmt.Fprintln(a.stderr)
+}
