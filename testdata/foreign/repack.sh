@@ -144,7 +144,7 @@ judge_flags() {
 
 # list BOOTS: "bios: cdrom 12, usb 14; uefi: …"
 list() {
-  awk '{ split($1, w, ":"); if (!(w[1] in of)) order[++n] = w[1]; of[w[1]] = of[w[1]] (of[w[1]] ? ", " : "") w[2] ($2 == "-" ? "" : " " $2) }
+  awk 'NF { split($1, w, ":"); if (!(w[1] in of)) order[++n] = w[1]; of[w[1]] = of[w[1]] (of[w[1]] ? ", " : "") w[2] ($2 == "-" ? "" : " " $2) }
     END { for (i = 1; i <= n; i++) printf "%s%s: %s", (i > 1 ? "; " : ""), order[i], of[order[i]] }' <<< "$1"
 }
 
