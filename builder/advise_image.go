@@ -42,19 +42,9 @@ func (a *adviser) imageSquashfs(f *os.File, size int64) (io.ReaderAt, int64, err
 	var best io.ReaderAt
 	var bestSize int64
 	var bestName string
-	others := 0
-	err = fs.WalkDir(image.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		r, size, err := squashfsFile(image.FS(), name)
-		if r == nil || err != nil {
-			return err
-		}
-		if best != nil {
-			others++
-		}
-		if best == nil || size > bestSize {
+	found := 0
+	err = eachSquashfs(image, func(string) bool { return false }, func(name string, r io.ReaderAt, size int64) error {
+		if found++; best == nil || size > bestSize {
 			best, bestSize, bestName = r, size, name
 		}
 		return nil
@@ -62,10 +52,31 @@ func (a *adviser) imageSquashfs(f *os.File, size int64) (io.ReaderAt, int64, err
 	if err == nil && best == nil {
 		err = errors.New("an ISO without a squashfs")
 	}
-	if others > 0 {
-		a.warn("%s: of %d squashfs, the largest counts: %s", a.Image, others+1, bestName)
+	if found > 1 {
+		a.warn("%s: of %d squashfs, the largest counts: %s", a.Image, found, bestName)
 	}
 	return best, bestSize, err
+}
+
+// eachSquashfs calls f for the squashfs files of an ISO but those to skip, in the order of their paths. One with
+// several names is one.
+func eachSquashfs(image *iso.Image, skip func(name string) bool, f func(name string, r io.ReaderAt, size int64) error) error {
+	seen := map[int64]bool{} // where they begin
+	return fs.WalkDir(image.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || skip(name) {
+			return err
+		}
+		r, size, err := squashfsFile(image.FS(), name)
+		if r == nil || err != nil {
+			return err
+		}
+		extents, err := image.Extents(name)
+		if err != nil || len(extents) == 0 || seen[extents[0].Offset] {
+			return err
+		}
+		seen[extents[0].Offset] = true
+		return f(name, r, size)
+	})
 }
 
 // squashfsFile opens a file if it begins as a squashfs does.

@@ -76,7 +76,7 @@ func Repack(ctx context.Context, o RepackOptions) (*Repacked, error) {
 		case err == nil && o.OnlySquashfs:
 			err = OptionError{errors.New("an ISO, not a squashfs")}
 		case err == nil:
-			err = r.image(ctx, out, f, image)
+			err = r.image(ctx, out, image)
 		}
 		if err != nil && ctx.Err() == nil {
 			err = fmt.Errorf("%s: %w", o.Image, err)
@@ -111,8 +111,8 @@ func (r *repack) bare(ctx context.Context, out *output, f *os.File, size int64) 
 }
 
 // image presses all squashfs files of an ISO.
-func (r *repack) image(ctx context.Context, out *output, f *os.File, image *iso.Image) error {
-	if err := r.refuseOwn(f, image); err != nil {
+func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error {
+	if err := refuseOwn(image); err != nil {
 		return err
 	}
 	if err := image.Check(); err != nil {
@@ -123,11 +123,11 @@ func (r *repack) image(ctx context.Context, out *output, f *os.File, image *iso.
 	if err != nil {
 		return err
 	}
-	close, err := r.additions(&changes)
+	end, err := r.additions(&changes)
 	if err != nil {
 		return err
 	}
-	defer close()
+	defer end()
 	if len(infos)+len(r.Add)+len(r.Remove) == 0 {
 		return errors.New("there is no squashfs in it: nothing to repack")
 	}
@@ -146,30 +146,19 @@ func (r *repack) image(ctx context.Context, out *output, f *os.File, image *iso.
 }
 
 // refuseOwn refuses our own images: their files lie within one another.
-func (r *repack) refuseOwn(f *os.File, image *iso.Image) error {
-	if _, err := iso.Find(f, image.Size(), ManifestFile); err != nil {
+func refuseOwn(image *iso.Image) error {
+	if _, err := fs.Stat(image.FS(), ManifestFile); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		return err
 	}
 	return errors.New("isopress made it, with its kernel in the squashfs and the boot files over both: build it again with the other --compression; its isopress.json says of what")
 }
 
-// replace plans all squashfs files; a file with several names is one.
+// replace plans all squashfs files that stay.
 func (r *repack) replace(ctx context.Context, image *iso.Image, changes *iso.Changes) ([]*RepackedSquashfs, error) {
 	var infos []*RepackedSquashfs
-	seen := map[int64]bool{} // where they begin
-	err := fs.WalkDir(image.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || r.removes(name) {
-			return err
-		}
-		src, size, err := squashfsFile(image.FS(), name)
-		if src == nil || err != nil {
-			return err
-		}
-		extents, err := image.Extents(name)
-		if err != nil || len(extents) == 0 || seen[extents[0].Offset] {
-			return err
-		}
-		seen[extents[0].Offset] = true
+	err := eachSquashfs(image, r.removes, func(name string, src io.ReaderAt, size int64) error {
 		plan, info, err := r.plan(ctx, src, size)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
