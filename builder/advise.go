@@ -316,20 +316,20 @@ func (a *Advice) sentence() string {
 	take := a.Advised()
 	small := a.least(func(Choice) bool { return true }, func(c Choice) float64 { return float64(c.Size) })
 	text := fmt.Sprintf("For %s, take --compression %s --block-size %s: %s, built in about %s, and the working set is read in %s",
-		a.Storage.Name, take.Compression, blockFlag(take.BlockSize), mebibytes(take.Size), seconds(take.BuildSeconds), seconds(take.ReadSeconds))
+		a.Storage.Name, take.Compression, take.BlockSizeFlag(), mebibytes(take.Size), seconds(take.BuildSeconds), seconds(take.ReadSeconds))
 	if saved := 1 - float64(small.Size)/float64(take.Size); saved >= 0.005 {
 		text += fmt.Sprintf("; the smallest, %s in blocks of %s, saves %.0f %% of the size and is read in %s",
-			small.Compression, blockFlag(small.BlockSize), 100*saved, seconds(small.ReadSeconds))
+			small.Compression, small.BlockSizeFlag(), 100*saved, seconds(small.ReadSeconds))
 	}
 	return text + "."
 }
 
-// blockFlag is a block size as --block-size takes it.
-func blockFlag(n int) string {
-	if n%(1<<20) == 0 {
-		return fmt.Sprintf("%dM", n>>20)
+// BlockSizeFlag is the block size as --block-size takes it.
+func (c Choice) BlockSizeFlag() string {
+	if c.BlockSize%(1<<20) == 0 {
+		return fmt.Sprintf("%dM", c.BlockSize>>20)
 	}
-	return fmt.Sprintf("%dK", n>>10)
+	return fmt.Sprintf("%dK", c.BlockSize>>10)
 }
 
 // seconds is a time for people.

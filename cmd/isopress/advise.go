@@ -145,7 +145,7 @@ func printAdvice(w io.Writer, a *builder.Advice) error {
 		if c.Pareto {
 			mark = "*"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f %%\t%s\t%.0f MB/s\t%s\t%s\t\n", mark, c.Compression, sizeFlag(c.BlockSize), bytesText(c.Size),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f %%\t%s\t%.0f MB/s\t%s\t%s\t\n", mark, c.Compression, c.BlockSizeFlag(), bytesText(c.Size),
 			200*c.SizeError, secondsText(c.BuildSeconds), c.ExpandRate/1e6, bytesText(c.ReadBytes), secondsText(c.ReadSeconds))
 	}
 	if err := t.Flush(); err != nil {
@@ -153,14 +153,6 @@ func printAdvice(w io.Writer, a *builder.Advice) error {
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", a.Text)
 	return err
-}
-
-// sizeFlag is a block size as --block-size takes it.
-func sizeFlag(n int) string {
-	if n%(1<<20) == 0 {
-		return fmt.Sprintf("%dM", n>>20)
-	}
-	return fmt.Sprintf("%dK", n>>10)
 }
 
 func secondsText(s float64) string {

@@ -49,7 +49,7 @@ type plotTick struct {
 // writeAdviceHTML writes a page that needs nothing else: no script, no other file.
 func writeAdviceHTML(name string, a *builder.Advice) error {
 	t, err := template.New("advice").Funcs(template.FuncMap{
-		"bytes": bytesText, "seconds": secondsText, "blockSize": sizeFlag,
+		"bytes": bytesText, "seconds": secondsText,
 		"percent": func(f float64) string { return fmt.Sprintf("%.1f %%", 200*f) },
 		"rate":    func(f float64) string { return fmt.Sprintf("%.0f MB/s", f/1e6) },
 	}).Parse(adviceHTML)
@@ -89,7 +89,7 @@ func plot(a *builder.Advice) *advicePage {
 	y := func(v float64) float64 { return float64(p.Bottom) - times.at(v)*float64(p.Bottom-p.Top) }
 	advised := a.Advised()
 	for _, c := range a.Choices {
-		label := fmt.Sprintf("%s %s", c.Compression, sizeFlag(c.BlockSize))
+		label := fmt.Sprintf("%s %s", c.Compression, c.BlockSizeFlag())
 		point := plotPoint{Choice: c, X: x(float64(c.Size) / (1 << 20)), Y: y(c.ReadSeconds), Label: label, Radius: 3,
 			Tooltip: fmt.Sprintf("%s: %s, read in %s, built in %s", label, bytesText(c.Size), secondsText(c.ReadSeconds), secondsText(c.BuildSeconds))}
 		point.Advised = c == advised
