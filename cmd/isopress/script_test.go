@@ -40,6 +40,17 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".tmp/cache"))
 			return nil
 		},
+		Condition: func(cond string) (bool, error) {
+			tool, ok := strings.CutPrefix(cond, "lacks:")
+			if !ok {
+				return false, errors.New("unknown condition " + cond)
+			}
+			_, err := exec.LookPath(tool)
+			if err != nil && os.Getenv("ISOPRESS_REQUIRE_TOOLS") == "1" {
+				return false, err
+			}
+			return err != nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"store":   makeStore,
 			"nothing": onlyThese,
