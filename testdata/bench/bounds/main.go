@@ -43,7 +43,7 @@ var cases = map[string]*tree{
 }
 
 func main() {
-	debug.SetGCPercent(40) // as cmd/isopress does
+	debug.SetGCPercent(40) // as cmd/isopress does, once it has collected anything
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bounds:", err)
 		os.Exit(1)
