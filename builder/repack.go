@@ -24,6 +24,9 @@ type RepackOptions struct {
 
 	Add    []Add    // files of the host, to a path of the ISO each
 	Remove []string // paths of the ISO; a directory with all in it
+
+	CmdlineAppend string // appended to the kernel's command lines
+	KeepSquashfs  bool   // the squashfs files of an ISO stay as they are: something else changes
 }
 
 // Repacked tells of a repacked image.
@@ -33,9 +36,11 @@ type Repacked struct {
 	Was    int64  `json:"was"`  // bytes
 	// Squashfs are those in it, in the order of their paths; of a bare one the path is "".
 	Squashfs []RepackedSquashfs `json:"squashfs"`
-	Sums     []string           `json:"sums,omitempty"`      // checksum files that were corrected
-	Stale    []string           `json:"stale,omitempty"`     // signatures that do not hold any more
-	MediaSum bool               `json:"media_sum,omitempty"` // isomd5sum's checksum was renewed
+	// Cmdlines are the files in which kernel command lines were changed; of one in a FAT, behind the latter's name and a colon.
+	Cmdlines []string `json:"cmdlines,omitempty"`
+	Sums     []string `json:"sums,omitempty"`      // checksum files that were corrected
+	Stale    []string `json:"stale,omitempty"`     // signatures that do not hold any more
+	MediaSum bool     `json:"media_sum,omitempty"` // isomd5sum's checksum was renewed
 }
 
 // RepackedSquashfs is one squashfs of an image.
@@ -93,8 +98,8 @@ type repack struct {
 
 // bare presses an image that is a squashfs itself.
 func (r *repack) bare(ctx context.Context, out *output, f *os.File, size int64) error {
-	if len(r.Add)+len(r.Remove) > 0 {
-		return OptionError{errors.New("a squashfs, not an ISO: files are added to and removed from ISOs only")}
+	if len(r.Add)+len(r.Remove)+len(r.CmdlineAppend) > 0 {
+		return OptionError{errors.New("a squashfs, not an ISO: files are added to and removed from ISOs only, and kernel parameters are in them only")}
 	}
 	plan, info, err := r.plan(ctx, f, size)
 	if err != nil {
@@ -119,8 +124,14 @@ func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error
 		return err
 	}
 	changes := iso.Changes{Remove: r.Remove, Replace: map[string]iso.Content{}}
-	infos, err := r.replace(ctx, image, &changes)
-	if err != nil {
+	var infos []*RepackedSquashfs
+	if !r.KeepSquashfs {
+		var err error
+		if infos, err = r.replace(ctx, image, &changes); err != nil {
+			return err
+		}
+	}
+	if err := r.appendCmdline(image, &changes); err != nil {
 		return err
 	}
 	end, err := r.additions(&changes)
@@ -128,7 +139,7 @@ func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error
 		return err
 	}
 	defer end()
-	if len(infos)+len(r.Add)+len(r.Remove) == 0 {
+	if len(infos)+len(r.Add)+len(r.Remove)+len(r.CmdlineAppend) == 0 {
 		return errors.New("there is no squashfs in it: nothing to repack")
 	}
 	done, err := image.Rewrite(ctx, out, changes)
