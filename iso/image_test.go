@@ -126,8 +126,20 @@ func TestImageWithin(t *testing.T) {
 // smallImage is an image of some directories, Joliet and Rock Ridge, with boot catalog, MBR, GPT and APM, whose metadata
 // is most of it.
 func smallImage(t testing.TB) []byte {
-	dir := t.TempDir()
-	tree := filepath.Join(dir, "tree")
+	return makeSmall(t, smallTree(t), filepath.Join(t.TempDir(), "image.iso"),
+		"-eltorito-alt-boot", "-e", "efi.img", "-no-emul-boot", "-isohybrid-gpt-basdat", "-isohybrid-apm-hfsplus")
+}
+
+// appendedImage is one whose EFI system partition lies behind the files.
+func appendedImage(t testing.TB) []byte {
+	tree := smallTree(t)
+	return makeSmall(t, tree, filepath.Join(t.TempDir(), "image.iso"),
+		"-append_partition", "2", "0xef", filepath.Join(tree, "efi.img"), "-appended_part_as_gpt",
+		"-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot")
+}
+
+func smallTree(t testing.TB) string {
+	tree := t.TempDir()
 	isolinux, err := os.ReadFile(isolinuxBin)
 	if err != nil {
 		t.Skip(err)
@@ -147,7 +159,7 @@ func smallImage(t testing.TB) []byte {
 	if err := os.Symlink("../live", filepath.Join(tree, "a/link")); err != nil {
 		t.Fatal(err)
 	}
-	return makeSmall(t, tree, filepath.Join(dir, "image.iso"))
+	return tree
 }
 
 // hostileImages are images that lie.
@@ -246,26 +258,28 @@ func TestOpenHostile(t *testing.T) {
 	}
 }
 
-// FuzzOpen opens images and changes what can be changed. Nothing may crash, and what comes out is an image again.
+// FuzzOpen opens images and changes what can be changed. Nothing may crash or read outside the image, and what
+// comes out is an image again.
 func FuzzOpen(f *testing.F) {
-	image := smallImage(f)
-	f.Add([]byte{}, uint32(0), uint64(0))
-	im, err := Open(bytes.NewReader(image), int64(len(image)))
+	images := [][]byte{smallImage(f), appendedImage(f)}
+	im, err := Open(bytes.NewReader(images[0]), int64(len(images[0])))
 	if err != nil {
 		f.Fatal(err)
 	}
 	for _, h := range hostileImages {
-		b := bytes.Clone(image)
+		b := bytes.Clone(images[0])
 		h.change(im, b)
 		for i := range b {
-			if b[i] != image[i] {
-				f.Add(b[i:min(i+8, len(b))], uint32(i), uint64(0))
+			if b[i] != images[0][i] {
+				for which := range images {
+					f.Add(uint8(which), b[i:min(i+8, len(b))], uint32(i), uint64(0))
+				}
 				break
 			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, patch []byte, at uint32, more uint64) {
-		b := bytes.Clone(image)
+	f.Fuzz(func(t *testing.T, which uint8, patch []byte, at uint32, more uint64) {
+		b := bytes.Clone(images[int(which)%len(images)])
 		copy(b[int(at)%len(b):], patch)
 		// A second change of 4 bytes, to where metadata is.
 		if more != 0 {
@@ -276,8 +290,21 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
+// watched fails a test that reads outside of it.
+type watched struct {
+	t *testing.T
+	b []byte
+}
+
+func (w watched) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > int64(len(w.b)) || int64(len(p)) > int64(len(w.b))-off {
+		w.t.Errorf("%d bytes are read at %d, the image has %d", len(p), off, len(w.b))
+	}
+	return bytes.NewReader(w.b).ReadAt(p, off)
+}
+
 func fuzzImage(t *testing.T, b []byte) {
-	im, err := Open(bytes.NewReader(b), int64(len(b)))
+	im, err := Open(watched{t, b}, int64(len(b)))
 	if err != nil {
 		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrNotISO) && !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%v", err)
@@ -289,6 +316,9 @@ func fuzzImage(t *testing.T, b []byte) {
 		if d.Type().IsRegular() {
 			if _, err := im.Extents(p); err != nil {
 				t.Errorf("%s: %v", p, err)
+			}
+			if b, err := fs.ReadFile(im.FS(), p); err == nil && len(b) > 1<<30 {
+				t.Errorf("%s: %d bytes", p, len(b))
 			}
 		}
 		n++

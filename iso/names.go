@@ -82,11 +82,11 @@ func dCharacters(s string) string {
 }
 
 // isoSortKey orders names as ECMA-119 9.3 does: the shorter of two names, and of two extensions, is
-// compared as if it were filled up with spaces.
+// compared as if it were filled up with spaces. Others' names may be longer than the standard's.
 func isoSortKey(name string) string {
 	name, _, _ = strings.Cut(name, ";")
 	base, ext, _ := strings.Cut(name, ".")
-	return base + strings.Repeat(" ", maxISODirectory-len(base)) + ext
+	return base + strings.Repeat(" ", max(maxISODirectory-len(base), 0)) + ext
 }
 
 // maxJoliet is what fits a directory record, in UCS-2 characters; the specification says 64.

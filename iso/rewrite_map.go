@@ -2,6 +2,7 @@ package iso
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -140,6 +141,9 @@ func (w *rewriter) check(ch Changes) error {
 	if w.im.refusal != nil {
 		return w.im.refusal
 	}
+	if err := checkApart(claims); err != nil {
+		return err
+	}
 	if err := w.checkSpace(ch); err != nil {
 		return err
 	}
@@ -157,6 +161,37 @@ func (w *rewriter) check(ch Changes) error {
 		}
 	}
 	return w.checkMounted(claims)
+}
+
+// checkApart refuses metadata, all of which is written anew, that lies over other metadata or a file. The boot catalog
+// may be a file, and optional path tables may be the others.
+func checkApart(claims []claim) error {
+	list := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.kind != solid })
+	slices.SortStableFunc(list, func(a, b claim) int { return cmp.Compare(a.start, b.start) })
+	var last claim // that reaches furthest, of all
+	var meta claim // and of metadata
+	for _, c := range list {
+		over := meta
+		if c.file == nil {
+			over = last
+		}
+		if c.start < over.end && !c.shares(over) {
+			return fmt.Errorf("iso: %w: %s and %s have sectors in common", ErrDamaged, c.what, over.what)
+		}
+		if c.end > last.end {
+			last = c
+		}
+		if c.file == nil && c.end > meta.end {
+			meta = c
+		}
+	}
+	return nil
+}
+
+// shares tells whether two claims may be one.
+func (c claim) shares(d claim) bool {
+	catalog := "the boot catalog"
+	return c.start == d.start && (c.what == d.what || c.what == catalog && d.file != nil || d.what == catalog && c.file != nil)
 }
 
 // checkClaim tells whether a claim survives the cut.

@@ -252,12 +252,12 @@ func sameFile(t *testing.T, a, b string) {
 	}
 }
 
-func makeSmall(t testing.TB, tree, out string) []byte {
+func makeSmall(t testing.TB, tree, out string, more ...string) []byte {
 	t.Helper()
 	testenv.NeedTool(t, "xorriso")
-	cmd := exec.Command("xorriso", "-as", "mkisofs", "-quiet", "-r", "-J", "-V", "SMALL", "-isohybrid-mbr", isohybridPX, "-partition_offset", "16", "-b", "boot.bin",
-		"-c", "boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "-eltorito-alt-boot", "-e", "efi.img", "-no-emul-boot",
-		"-isohybrid-gpt-basdat", "-isohybrid-apm-hfsplus", "-no-pad", "-o", out, tree)
+	args := append([]string{"-as", "mkisofs", "-quiet", "-r", "-J", "-V", "SMALL", "-isohybrid-mbr", isohybridPX, "-partition_offset", "16", "-b", "boot.bin",
+		"-c", "boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "-no-pad", "-o", out}, more...)
+	cmd := exec.Command("xorriso", append(args, tree)...)
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, b)
 	}
