@@ -29,6 +29,7 @@ type Image struct {
 	size int64
 
 	descriptors []*descriptor
+	sets        []piece // of descriptors, all of them and what ends them
 	trees       []*tree
 	dirs        map[int64]*dirExtent // by position and what their block numbers count from
 	dirBytes    int64

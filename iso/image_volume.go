@@ -40,6 +40,7 @@ func (d *descriptor) number(pos int64) int64 { return sector(pos - d.base) }
 
 // readDescriptors reads the set of volume descriptors at pos, whose block numbers count from base.
 func (im *Image) readDescriptors(pos, base int64) error {
+	begin := pos
 	for n := 0; ; n++ {
 		if pos+sectorSize > im.size || n == maxDescriptors {
 			if n == 0 {
@@ -60,6 +61,7 @@ func (im *Image) readDescriptors(pos, base int64) error {
 		d := &descriptor{pos: pos, base: base, raw: raw}
 		pos += sectorSize
 		if raw[0] == descriptorEnd {
+			im.sets = append(im.sets, piece{begin, pos - begin})
 			return im.lookBehind(pos)
 		}
 		if err := im.addDescriptor(d); err != nil {

@@ -81,8 +81,13 @@ const (
 // claims lists what is known of the image.
 func (im *Image) claims() []claim {
 	list := []claim{{0, systemArea, "the system area", solid, nil}}
+	for _, s := range im.sets {
+		list = append(list, claim{s.pos, s.end(), "the volume descriptors", solid, nil})
+	}
+	for _, t := range im.tags {
+		list = append(list, claim{t.at, t.at + 4, "a continuation area", solid, nil})
+	}
 	for _, d := range im.descriptors {
-		list = append(list, claim{d.pos, d.pos + sectorSize, "a volume descriptor", solid, nil})
 		for _, pos := range d.tree.tables {
 			if pos != 0 {
 				list = append(list, claim{pos, pos + roundUp(d.tree.tableSize, sectorSize), "a path table", solid, nil})
