@@ -19,6 +19,8 @@ type Changes struct {
 	// Remove leaves out files and whole directories, and the lines of checksum files that name them. It comes before Add.
 	Remove []string
 	Add    []Addition
+	// Patch are sorted by position or not, and must not overlap one another, nor what is replaced or removed.
+	Patch []Patch
 }
 
 // Content is what a file holds.
@@ -97,6 +99,7 @@ type rewriter struct {
 	cuts      []*replacement // sorted by position
 	replaced  map[*fileExtents]*replacement
 	added     []*addedFile
+	patches   []Patch              // sorted by position
 	removed   []string             // paths of files
 	lost      map[*fileExtents]int // how many names are dropped
 	changed   map[*fileExtents]bool
@@ -149,7 +152,10 @@ func (w *rewriter) resolve(ch Changes) error {
 			return fmt.Errorf("iso: %s: %w", a.Path, err)
 		}
 	}
-	w.changes = len(w.plans)+len(w.cuts) > 0
+	if err := w.resolvePatches(ch.Patch); err != nil {
+		return err
+	}
+	w.changes = len(w.plans)+len(w.cuts)+len(w.patches) > 0
 	slices.SortFunc(w.cuts, func(a, b *replacement) int { return cmp.Compare(a.start, b.start) })
 	return nil
 }
@@ -216,7 +222,10 @@ func (w *rewriter) copy(Changes) error {
 	if err := w.placeDirectories(); err != nil {
 		return err
 	}
-	return w.copyTail()
+	if err := w.copyTail(); err != nil {
+		return err
+	}
+	return w.writePatches()
 }
 
 // align writes zeros so that what lies at old moves by a multiple of unit.

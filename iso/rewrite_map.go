@@ -152,6 +152,9 @@ func (w *rewriter) check(ch Changes) error {
 	if err := w.checkSpace(ch); err != nil {
 		return err
 	}
+	if err := w.checkPatches(claims); err != nil {
+		return err
+	}
 	for i, k := range w.cuts[min(1, len(w.cuts)):] {
 		if before := w.cuts[i]; k.start < before.end {
 			return fmt.Errorf("iso: /%s %w: it and /%s have sectors in common", k.path, ErrUnsupported, before.path)

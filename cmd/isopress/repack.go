@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/isopress/isopress/builder"
 )
@@ -12,6 +14,7 @@ type repackFlags struct {
 	squashfs bool
 	add      []string
 	remove   []string
+	cmdline  string
 }
 
 var repackVerb = verb{
@@ -24,11 +27,17 @@ var repackVerb = verb{
 		f.set.BoolVar(&f.repack.squashfs, "squashfs", false, "the image is to be a squashfs: an ISO is refused")
 		f.set.StringArrayVar(&f.repack.add, "add", nil, "`SRC:DST`, a file or directory of the host and its place in the ISO"+repeatable)
 		f.set.StringArrayVar(&f.repack.remove, "remove", nil, "`PATH` in the ISO to leave out, a directory with all in it"+repeatable)
+		f.set.StringVar(&f.repack.cmdline, "cmdline-append", "", "kernel `PARAMETERS` to append to the command lines of all boot menus in the ISO, and in its EFI system partition")
 		f.addPack()
 	},
 	quiet:    quietPress,
 	parallel: true,
 	more: packHelp + `
+With --add, --remove or --cmdline-append, the squashfs files of an ISO stay as they are, unless --compression,
+--block-size or --order says how to press them anew. --cmdline-append knows the menus of isolinux and syslinux, GRUB
+and systemd-boot. Parameters go to the end of a line, ahead of a "--"; an installer that copies what stands behind
+"---" to the system that it installs copies them, too.
+
 All else stays as it is: names, dates, how the image boots, its partitions. Checksum files in it that name what changed
 are corrected. What would not survive is refused before anything is written.
 `,
@@ -63,6 +72,10 @@ func (a *app) repackOptions(f *flags, args []string) (o builder.RepackOptions, e
 		return o, usagef("unexpected argument %q: one image is repacked; the output is named with -o", args[1])
 	}
 	o.Image, o.Remove, o.OnlySquashfs = args[0], f.repack.remove, f.repack.squashfs
+	o.CmdlineAppend, o.KeepSquashfs = f.repack.cmdline, f.keepsSquashfs()
+	if f.set.Changed("cmdline-append") && o.CmdlineAppend == "" {
+		return o, usagef("--cmdline-append: no parameter")
+	}
 	if err := a.packOptions(f, &o.Options); err != nil {
 		return o, err
 	}
@@ -80,12 +93,21 @@ func (a *app) repackOptions(f *flags, args []string) (o builder.RepackOptions, e
 	return o, nil
 }
 
+// keepsSquashfs tells whether something else than the squashfs files is to change.
+func (f *flags) keepsSquashfs() bool {
+	return slices.ContainsFunc([]string{"add", "remove", "cmdline-append"}, f.set.Changed) &&
+		!slices.ContainsFunc([]string{"compression", "block-size", "order"}, f.set.Changed)
+}
+
 // repacked says in a line for each squashfs, and one for the image, what became of them.
 func (a *app) repacked(r *builder.Repacked) {
 	for _, s := range r.Squashfs {
 		if s.Path != "" {
 			fmt.Fprintf(a.stderr, "%s: %s in %s, was %s in %s\n", s.Path, bytesText(s.Size), s.Compression, bytesText(s.Was), s.WasCompression)
 		}
+	}
+	if len(r.Cmdlines) > 0 {
+		fmt.Fprintf(a.stderr, "kernel parameters appended in: %s\n", strings.Join(r.Cmdlines, ", "))
 	}
 	fmt.Fprintf(a.stderr, "%s: %s, was %s", r.Output, bytesText(r.Size), bytesText(r.Was))
 	if len(r.Sums) > 0 {

@@ -1,0 +1,69 @@
+package bootmenu
+
+import (
+	"bytes"
+	"path"
+	"strings"
+)
+
+// entries looks for boot loader entries (the Boot Loader Specification's type 1), which systemd-boot and some GRUBs read.
+func (e *editor) entries() error {
+	for _, name := range e.names(func(dir, base string) bool {
+		return path.Ext(base) == ".conf" && (dir == "loader/entries" || strings.HasSuffix(dir, "/loader/entries"))
+	}) {
+		text, err := e.menu(name, Entries)
+		if err == nil {
+			err = e.entry(name, text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry appends to an entry's options, which may be on several lines and are joined.
+func (e *editor) entry(name string, text []byte) error {
+	var kernel, last line
+	length, linux, initrd, program := 0, false, false, false
+	ended := line{-1, -1} // the first options with a "--"
+	for _, l := range lines(text) {
+		word, rest := cutWord(text, l)
+		switch string(text[word.start:word.end]) {
+		case "linux":
+			kernel, linux = l, isLinux(string(text[rest.start:rest.end]))
+		case "efi":
+			kernel, program = l, isLinux(string(text[rest.start:rest.end]))
+		case "initrd":
+			initrd = true
+		case "options":
+			last = rest
+			length += len(" ") + rest.end - rest.start
+			if ended.start < 0 && initWords(text[rest.start:rest.end]) >= 0 {
+				ended = rest
+			}
+		}
+	}
+	if !linux && !(program && initrd) {
+		return nil
+	}
+	if ended.start >= 0 {
+		last = ended
+	}
+	if err := checkLength(name, text, kernel.start, length+len(" ")+len(e.params.Text)); err != nil {
+		return err
+	}
+	if length == 0 {
+		e.edits[place{name, kernel.end}] = edit{insert: lineEnd(text) + "options " + e.params.Text}
+		return nil
+	}
+	return e.appendTo(name, text, last.start, last.end)
+}
+
+// lineEnd is what ends a text's lines.
+func lineEnd(text []byte) string {
+	if bytes.Contains(text, []byte("\r\n")) {
+		return "\r\n"
+	}
+	return "\n"
+}
