@@ -83,14 +83,18 @@ func checkCmdline(line string) error {
 type payload struct {
 	name   string // in the ISO
 	size   int64
-	host   string      // the file that it is; "" for an initrd of our own
+	host   string      // the file that it is; "" for an initrd of our own, and one of old
 	info   fs.FileInfo // of host, when it was looked at
 	packed []byte      // an initrd of our own
+	old    fs.FS       // the tree of an image that has it by its name
 	inside string      // its path in the squashfs, where that has it too
 }
 
 func (p *payload) open() (io.ReadCloser, error) {
-	if p.host == "" {
+	switch {
+	case p.old != nil:
+		return p.old.Open(p.name)
+	case p.host == "":
 		return io.NopCloser(bytes.NewReader(p.packed)), nil
 	}
 	return os.Open(p.host)
@@ -106,6 +110,8 @@ type bootFiles struct {
 	grub     *grubBoot // nil: the stubs boot
 	variants []variant // of GRUB's menu
 	manifest ManifestBoot
+	squashfs string         // its path in the ISO
+	added    []iso.Addition // files of the ISO that have nothing to do with all this
 }
 
 // payloads are in the order in which they lie in the unified kernel image.
@@ -133,7 +139,7 @@ func (o *Options) prepareBoot(ctx context.Context) (*bootFiles, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bootFiles{manifest: ManifestBoot{System: sys.toplevel}}
+	b := &bootFiles{manifest: ManifestBoot{System: sys.toplevel}, squashfs: o.squashfsFile()}
 	if err := o.setKernel(b, sys); err != nil {
 		return nil, err
 	}

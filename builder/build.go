@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 
 	"github.com/isopress/isopress/iso"
@@ -22,7 +23,7 @@ const (
 // What the manifest may take beyond its size before anything is known.
 const (
 	moreManifest  = 64 << 10
-	manifestEntry = 512 // for each kernel and initrd
+	manifestEntry = 512 // for each kernel and initrd, and each added file but its path
 )
 
 // Build writes the source as a bootable ISO.
@@ -60,12 +61,19 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	})
 }
 
+// squashfsPlan is what becomes the squashfs of an ISO.
+type squashfsPlan interface {
+	MaxSize() int64
+	RawFiles() []squashfs.RawFile
+	Write(ctx context.Context, w io.WriterAt) (*squashfs.Result, error)
+}
+
 // isoBuild writes one ISO.
 type isoBuild struct {
 	*Options
 	out      *output
 	boot     *bootFiles
-	plan     *squashfs.Plan
+	plan     squashfsPlan
 	manifest *Manifest
 	iso      *iso.Writer
 }
@@ -77,7 +85,7 @@ func (b *isoBuild) write(ctx context.Context) (size int64, err error) {
 	if b.iso, err = b.newWriter(); err != nil {
 		return 0, err
 	}
-	for _, step := range []func(context.Context) error{b.writeBeside, b.squashfs, b.recordInPlace} {
+	for _, step := range []func(context.Context) error{b.writeBeside, b.squashfs, b.recordInPlace, b.writeAdded} {
 		if err := step(ctx); err != nil {
 			return 0, err
 		}
@@ -138,12 +146,17 @@ func (b *isoBuild) newWriter() (*iso.Writer, error) {
 // maxManifest is a bound on the manifest's size.
 func (b *isoBuild) maxManifest() (int64, error) {
 	text, err := b.manifest.encode()
-	return int64(len(text) + moreManifest + manifestEntry*len(b.boot.payloads())), err
+	size := int64(len(text) + moreManifest + manifestEntry*len(b.boot.payloads()))
+	for _, f := range b.boot.added {
+		path, _ := json.Marshal(f.Path) // a string is never an error
+		size += int64(len(path)) + manifestEntry
+	}
+	return size, err
 }
 
 // isoOptions lay the ISO out, with a bound on the manifest's size. Without a plan
 // kernel and initrd lie beside a squashfs of no size.
-func (o *Options) isoOptions(b *bootFiles, plan *squashfs.Plan, manifest int64) iso.Options {
+func (o *Options) isoOptions(b *bootFiles, plan squashfsPlan, manifest int64) iso.Options {
 	opts := iso.Options{
 		VolumeID: b.volumeID,
 		ModTime:  o.SourceDate,
@@ -159,15 +172,17 @@ func (o *Options) isoOptions(b *bootFiles, plan *squashfs.Plan, manifest int64) 
 		opts.Boot.Kernel, opts.Boot.Initrd, opts.Boot.Cmdline, opts.Boot.EFIStub = kernelFile, initrdFile, b.cmdline, b.efiStub
 	}
 	for _, p := range b.payloads() {
-		opts.Files = append(opts.Files, p.file(o.squashfsFile(), plan))
+		opts.Files = append(opts.Files, p.file(b.squashfs, plan))
 	}
 	size := int64(0)
 	if plan != nil {
 		size = plan.MaxSize()
 	}
-	opts.Files = append(opts.Files,
-		iso.File{Path: o.squashfsFile(), Size: size, Grow: true},
-		iso.File{Path: ManifestFile, Size: manifest, Grow: true})
+	opts.Files = append(opts.Files, iso.File{Path: b.squashfs, Size: size, Grow: true})
+	for _, f := range b.added {
+		opts.Files = append(opts.Files, iso.File{Path: f.Path, Size: f.Size})
+	}
+	opts.Files = append(opts.Files, iso.File{Path: ManifestFile, Size: manifest, Grow: true})
 	return opts
 }
 
@@ -205,7 +220,7 @@ func (b *isoBuild) copyIn(ctx context.Context, name string, r io.Reader) error {
 
 // squashfs writes the squashfs straight into its extent.
 func (b *isoBuild) squashfs(ctx context.Context) error {
-	name := b.squashfsFile()
+	name := b.boot.squashfs
 	var info *squashfs.Result
 	err := b.iso.Stream(name, func(w io.WriterAt) (int64, error) {
 		var err error
@@ -222,5 +237,23 @@ func (b *isoBuild) squashfs(ctx context.Context) error {
 		return err
 	}
 	b.manifest.Files = append(b.manifest.Files, entry)
+	return nil
+}
+
+// writeAdded writes the files that were added, and reads them back for their digests.
+func (b *isoBuild) writeAdded(ctx context.Context) error {
+	for _, f := range b.boot.added {
+		if err := b.iso.Stream(f.Path, f.Write); err != nil {
+			return err
+		}
+		e, h := b.iso.Extent(f.Path), sha256.New()
+		if _, err := io.Copy(h, io.NewSectionReader(b.out, e.Offset, e.Size)); err != nil {
+			return b.readBack(err)
+		}
+		b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: f.Path, Size: e.Size, SHA256: hex.EncodeToString(h.Sum(nil))})
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -149,4 +149,12 @@ func grubWord(s string) string {
 
 // grubQuote is s in quotes, in which GRUB reads nothing but their end
 // (grub-core/script/yylex.l, SQUOTE).
-func grubQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'"'"'`) + "'" }
+func grubQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", grubApostrophe) + "'" }
+
+// grubUnquote is what grubQuote made s of; of another s it is nothing of use.
+func grubUnquote(s string) string {
+	s = strings.TrimSuffix(strings.TrimPrefix(s, "'"), "'")
+	return strings.ReplaceAll(s, grubApostrophe, "'")
+}
+
+const grubApostrophe = `'"'"'`

@@ -39,7 +39,7 @@ func (o *Options) findInPlace(ctx context.Context, tree fs.FS, b *bootFiles) err
 // checkUnchanged finds files that are no longer as they were when they were looked at,
 // and those of the squashfs that are not like them any more. Inode numbers are not
 // compared: not every file system of the host keeps them.
-func (o *Options) checkUnchanged(b *bootFiles, plan *squashfs.Plan) error {
+func (o *Options) checkUnchanged(b *bootFiles, plan squashfsPlan) error {
 	for _, p := range b.payloads() {
 		if p.host == "" {
 			continue
@@ -98,7 +98,7 @@ func (b *bootFiles) beside() int64 {
 	return size
 }
 
-// findInTree returns the path in the squashfs of a file of the host: where it is
+// findInTree returns the path in the squashfs of a kernel or an initrd: where it is
 // known to be, else where a file of the same content is. It is "" where none is.
 func (o *Options) findInTree(ctx context.Context, tree fs.FS, p *payload) (string, error) {
 	if name := o.treePath(p.host); name != "" && o.kept(tree, name) {
@@ -185,14 +185,14 @@ func (o *Options) kept(tree fs.FS, name string) bool {
 	}
 }
 
-// sameContent compares a file of the tree with one of the host.
+// sameContent compares a file of the tree with a kernel or an initrd.
 func sameContent(tree fs.FS, name string, p *payload) (bool, error) {
 	a, err := tree.Open(name)
 	if err != nil {
 		return false, err
 	}
 	defer a.Close() // read only: nothing is lost with its error
-	b, err := os.Open(p.host)
+	b, err := p.open()
 	if err != nil {
 		return false, err
 	}
@@ -242,7 +242,7 @@ func sameBytes(a, b io.Reader) (bool, error) {
 
 // file is the payload as a file of the ISO: in the squashfs, where a plan has it
 // there.
-func (p *payload) file(squashfsFile string, plan *squashfs.Plan) iso.File {
+func (p *payload) file(squashfsFile string, plan squashfsPlan) iso.File {
 	f := iso.File{Path: p.name, Size: p.size}
 	if plan == nil {
 		return f
@@ -262,20 +262,20 @@ func (b *isoBuild) recordInPlace(ctx context.Context) error {
 		if p.inside == "" {
 			continue
 		}
-		host, err := p.open()
+		given, err := p.open()
 		if err != nil {
 			return err
 		}
 		e, h := b.iso.Extent(p.name), sha256.New()
-		same, err := sameBytes(host, io.TeeReader(io.NewSectionReader(b.out, e.Offset, e.Size), h))
-		host.Close() // read only: nothing is lost with its error
+		same, err := sameBytes(given, io.TeeReader(io.NewSectionReader(b.out, e.Offset, e.Size), h))
+		given.Close() // read only: nothing is lost with its error
 		if err != nil {
 			return b.readBack(err)
 		}
 		if !same {
 			return b.hint(fmt.Errorf("%s: %w", p.inside, squashfs.ErrChanged))
 		}
-		f := p.file(b.squashfsFile(), b.plan)
+		f := p.file(b.boot.squashfs, b.plan)
 		b.manifest.Files = append(b.manifest.Files, ManifestEntry{Path: f.Path, Size: e.Size,
 			SHA256: hex.EncodeToString(h.Sum(nil)), Within: f.Within, Offset: f.Offset})
 	}

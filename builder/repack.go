@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -117,8 +116,12 @@ func (r *repack) bare(ctx context.Context, out *output, f *os.File, size int64) 
 
 // image presses all squashfs files of an ISO.
 func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error {
-	if err := refuseOwn(image); err != nil {
+	own, err := openOwn(image)
+	if err != nil {
 		return err
+	}
+	if own != nil {
+		return r.own(ctx, out, own)
 	}
 	if err := image.Check(); err != nil {
 		return err
@@ -154,16 +157,6 @@ func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error
 		r.warn("%s: is about files that changed, and only its maker can renew it", name)
 	}
 	return out.Truncate(done.Size)
-}
-
-// refuseOwn refuses our own images: their files lie within one another.
-func refuseOwn(image *iso.Image) error {
-	if _, err := fs.Stat(image.FS(), ManifestFile); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return errors.New("isopress made it, with its kernel in the squashfs and the boot files over both: build it again with the other --compression; its isopress.json says of what")
 }
 
 // replace plans all squashfs files that stay.
@@ -218,12 +211,17 @@ func orderAsStore(tree *squashfs.Reader, opts *squashfs.Options) error {
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	c := &Closure{}
 	for _, e := range entries {
 		if e.Name() != registrationFile && nix.CheckStorePath(nix.StoreDir+"/"+e.Name()) != nil {
 			return nil
 		}
 	}
+	return orderStore(tree, opts)
+}
+
+// orderStore lays the root out as store paths.
+func orderStore(tree *squashfs.Reader, opts *squashfs.Options) error {
+	c := &Closure{}
 	f, err := tree.Open(registrationFile)
 	if err == nil {
 		defer f.Close()
