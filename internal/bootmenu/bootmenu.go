@@ -180,7 +180,7 @@ var noLinux = []string{"memtest", "mt86", "memdisk", "ipxe", "gpxe", ".lkrn", "h
 // isLinux tells from a kernel's path whether it is one.
 func isLinux(kernel string) bool {
 	base := strings.ToLower(path.Base(strings.ReplaceAll(kernel, `\`, "/")))
-	return !slices.ContainsFunc(noLinux, func(s string) bool { return strings.Contains(base, s) })
+	return kernel != "" && !slices.ContainsFunc(noLinux, func(s string) bool { return strings.Contains(base, s) })
 }
 
 // line is one of a text.

@@ -54,16 +54,18 @@ func (e *editor) entry(name string, text []byte) error {
 		return err
 	}
 	if length == 0 {
-		e.edits[place{name, kernel.end}] = edit{insert: lineEnd(text) + "options " + e.params.Text}
+		at, end := lineEnd(text, kernel.end)
+		e.edits[place{name, at}] = edit{insert: end + "options " + e.params.Text}
 		return nil
 	}
 	return e.appendTo(name, text, last.start, last.end)
 }
 
-// lineEnd is what ends a text's lines.
-func lineEnd(text []byte) string {
-	if bytes.Contains(text, []byte("\r\n")) {
-		return "\r\n"
+// lineEnd is where the line of a position ends, and what ends it.
+func lineEnd(text []byte, pos int) (at int, end string) {
+	rest, _, _ := bytes.Cut(text[pos:], []byte("\n"))
+	if s, ok := bytes.CutSuffix(rest, []byte("\r")); ok {
+		return pos + len(s), "\r\n"
 	}
-	return "\n"
+	return pos + len(rest), "\n"
 }

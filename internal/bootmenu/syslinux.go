@@ -213,15 +213,17 @@ func (r *reading) endLabel() error {
 			return err
 		}
 	}
+	if len(b.appends) > 0 {
+		return nil
+	}
+	at, end := lineEnd(r.texts[b.at.file], b.at.value.end)
 	menu := r.menus[len(r.menus)-1]
 	switch {
-	case len(b.appends) > 0:
 	case menu.file != "":
-		r.inherits[place{b.at.file, b.at.value.end}] = true
+		r.inherits[place{b.at.file, at}] = true
 		return r.edit(menu)
-	case b.command != "" && r.add:
-		text := r.texts[b.at.file]
-		r.edits[place{b.at.file, b.at.value.end}] = edit{insert: lineEnd(text) + b.indent + "append " + r.params.Text}
+	case r.add:
+		r.edits[place{b.at.file, at}] = edit{insert: end + b.indent + "append " + r.params.Text}
 	}
 	return nil
 }
