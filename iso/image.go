@@ -38,6 +38,7 @@ type Image struct {
 	tags        []suspPointer
 	catalog     *catalog
 	system      diskLayout
+	hfs         *hfsVolume
 	view        *tree // the one with the best names
 	root        *node9660
 	names       string // whose names they are

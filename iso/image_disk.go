@@ -241,6 +241,14 @@ func (im *Image) lookIntoPartitions() error {
 		fat := b[510] == 0x55 && b[511] == 0xAA && (b[0] == 0xEB || b[0] == 0xE9)
 		hfs := string(b[1024:]) == "H+" || string(b[1024:]) == "HX" || string(b[1024:]) == "BD"
 		p.fs = fat || hfs
+		if hfs && im.hfs == nil {
+			if im.hfs, err = im.readHFS(p); err != nil {
+				return err
+			}
+		}
+		if im.hfs != nil && im.hfs.start == p.start && im.hfs.end == p.end {
+			p.fs = false // it is made of the image's files
+		}
 	}
 	return nil
 }

@@ -108,6 +108,7 @@ type rewriter struct {
 	made      []*dirExtent // new directories
 	tables    map[*tree]*tablePlan
 
+	hfsMap  int64 // bytes of HFS+'s map of used blocks
 	content int64 // where the old image's files, directories and path tables end
 	at      int64 // of the new image: what is written
 	m       spanMap
@@ -220,6 +221,9 @@ func (w *rewriter) copy(Changes) error {
 		}
 	}
 	if err := w.placeDirectories(); err != nil {
+		return err
+	}
+	if err := w.growHFS(); err != nil {
 		return err
 	}
 	if err := w.copyTail(); err != nil {

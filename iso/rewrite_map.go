@@ -76,6 +76,8 @@ const (
 	loader                     // may be replaced as a whole
 	mounted                    // a partition with a file system of its own: must stay together, or be replaced as a whole
 	container                  // a partition or volume made of what lies in it
+	tail                       // as solid, behind all files
+	aliased                    // may be replaced as a whole, which is recorded
 )
 
 // claims lists what is known of the image.
@@ -105,6 +107,9 @@ func (im *Image) claims() []claim {
 	if im.catalog != nil {
 		list = append(list, claim{im.catalog.pos, im.catalog.pos + 64, "the boot catalog", solid, nil})
 	}
+	if im.hfs != nil {
+		list = append(list, im.hfs.claims()...)
+	}
 	return append(list, im.bootClaims()...)
 }
 
@@ -119,8 +124,11 @@ func (im *Image) bootClaims() (list []claim) {
 		}
 		list = append(list, claim{p.start, p.end, p.String(), kind, nil})
 	}
+	if v := im.hfs; v != nil {
+		list = append(list, claim{v.bitmap.pos, v.end, "HFS+'s end", tail, nil})
+	}
 	if g := im.system.gpt; g != nil && g.backup != nil {
-		list = append(list, claim{min(g.tablePos, g.backupPos), max(g.tablePos+int64(len(g.entries)), g.backupPos+blockSize), "the backup GPT", solid, nil})
+		list = append(list, claim{min(g.tablePos, g.backupPos), max(g.tablePos+int64(len(g.entries)), g.backupPos+blockSize), "the backup GPT", tail, nil})
 	}
 	return list
 }
@@ -128,7 +136,7 @@ func (im *Image) bootClaims() (list []claim) {
 // findContent finds where the files, directories and path tables end.
 func (w *rewriter) findContent(claims []claim) {
 	for _, c := range claims {
-		if c.kind == solid && c.what != "the backup GPT" {
+		if c.kind == solid {
 			w.content = max(w.content, c.end)
 		}
 	}
@@ -168,13 +176,16 @@ func (w *rewriter) check(ch Changes) error {
 			}
 		}
 	}
+	if err := w.checkHFS(); err != nil {
+		return err
+	}
 	return w.checkMounted(claims)
 }
 
 // checkApart refuses metadata, all of which is written anew, that lies over other metadata or a file. The boot catalog
 // may be a file, and optional path tables may be the others.
 func checkApart(claims []claim) error {
-	list := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.kind != solid })
+	list := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.kind != solid && c.kind != tail })
 	slices.SortStableFunc(list, func(a, b claim) int { return cmp.Compare(a.start, b.start) })
 	var last claim // that reaches furthest, of all
 	var meta claim // and of metadata
@@ -211,7 +222,7 @@ func (k *replacement) checkClaim(c claim) error {
 	switch {
 	case c.kind == container && (c.start <= k.start && c.end >= k.end || same):
 		return nil
-	case (c.kind == loader || c.kind == mounted) && same:
+	case (c.kind == loader || c.kind == mounted || c.kind == aliased) && same:
 		return nil
 	case c.kind == mounted:
 		return fmt.Errorf("iso: /%s %w: it lies in %s, whose file system says where it lies", k.path, ErrUnsupported, c.what)

@@ -18,7 +18,10 @@ func TestRewriteRefuse(t *testing.T) {
 		name, want string
 		make       func(t *testing.T, tree, out string)
 	}{
-		{"HFS+ over the files", "whose file system says where it lies", func(t *testing.T, tree, out string) { run(t, "grub-mkrescue", "-o", out, tree) }},
+		{"HFS+ over the files, with a free block", "whose file system says where it lies", func(t *testing.T, tree, out string) {
+			run(t, "grub-mkrescue", "-o", out, tree)
+			overwrite(t, out, []byte{1}, open(t, out).hfs.start+hfsHeader+hfsTotalBlocks+7)
+		}},
 		{"UDF", "UDF", func(t *testing.T, tree, out string) { run(t, "genisoimage", append(plain, "-udf", "-o", out, tree)...) }},
 		{"two sessions", "several sessions", func(t *testing.T, tree, out string) {
 			run(t, "xorriso", "-outdev", out, "-map", tree, "/", "-commit", "-map", isolinuxBin, "/second", "-commit", "-end")

@@ -513,5 +513,8 @@ func (w *rewriter) writeMetadata(Changes) error {
 			}
 		}
 	}
+	if err := w.writeHFS(); err != nil {
+		return err
+	}
 	return w.writeBoot()
 }

@@ -65,6 +65,9 @@ var styles = []style{
 		// Without HFS+, which is laid over the files.
 		run(t, "grub-mkrescue", "-o", out, tree, "--", "-hfsplus", "off", "-volid", "GRUB")
 	}},
+	{"grub-mkrescue with HFS+", false, 1, func(t *testing.T, tree, out string) {
+		run(t, "grub-mkrescue", "-o", out, tree, "--", "-volid", "GRUB")
+	}},
 	{"genisoimage", false, 0, func(t *testing.T, tree, out string) {
 		run(t, "genisoimage", "-quiet", "-r", "-J", "-joliet-long", "-l", "-V", "GENISO", "-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot",
 			"-boot-load-size", "4", "-boot-info-table", "-eltorito-alt-boot", "-e", "boot/grub/efi.img", "-no-emul-boot", "-o", out, tree)

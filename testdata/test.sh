@@ -5,7 +5,7 @@ set -euo pipefail
 build
 install qemu-system-x86_64=qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf \
   mksquashfs=squashfs-tools gensquashfs=squashfs-tools-ng setfattr=attr setcap=libcap2-bin \
-  xorriso=xorriso isoinfo=genisoimage sgdisk=gdisk fsck.fat=dosfstools mcopy=mtools nasm=nasm sbsign=sbsigntool openssl=openssl \
+  xorriso=xorriso isoinfo=genisoimage 7zz=7zip sgdisk=gdisk fsck.fat=dosfstools mcopy=mtools nasm=nasm sbsign=sbsigntool openssl=openssl \
   grub-mkimage=grub-common /usr/lib/grub/i386-pc/boot_hybrid.img=grub-pc-bin /usr/lib/grub/x86_64-efi/kernel.img=grub-efi-amd64-bin \
   /usr/lib/systemd/boot/efi/linuxx64.efi.stub=systemd-boot-efi \
   /usr/lib/ISOLINUX/isolinux.bin=isolinux isohybrid=syslinux-utils implantisomd5=isomd5sum bsdtar=libarchive-tools \
