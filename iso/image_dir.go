@@ -76,10 +76,11 @@ func (im *Image) readDirectories(t *tree) error {
 func (im *Image) openDir(t *tree, rec []byte, parent *dirExtent, path string) (*dirExtent, error) {
 	d := &dirExtent{tree: t, parent: parent, path: path}
 	d.pos, d.size = t.block(le.Uint32(rec[2:])), int64(le.Uint32(rec[10:]))
-	if old := im.dirs[d.pos]; old != nil && old.tree.base == t.base {
+	if old := im.dirs[d.pos]; old != nil {
+		if old.tree.base != t.base || old.parent != parent { // a tree may be another one's, but not a part of it
+			return nil, damaged("/%s: a directory of two volumes, or with two parents", path)
+		}
 		return old, nil
-	} else if old != nil {
-		return nil, damaged("/%s: a directory of two volumes", path)
 	}
 	if parent != nil {
 		d.depth = parent.depth + 1
