@@ -40,7 +40,7 @@ func (w *rewriter) checkPatches(claims []claim) error {
 	for _, p := range w.patches {
 		end := p.Pos + int64(len(p.Bytes))
 		for _, c := range claims {
-			if c.kind == solid && c.file == nil && c.start < end && c.end > p.Pos {
+			if (c.kind == solid || c.kind == tail) && c.file == nil && c.start < end && c.end > p.Pos {
 				return fmt.Errorf("iso: patch at %d: %w: it and %s have bytes in common", p.Pos, fs.ErrInvalid, c.what)
 			}
 		}
