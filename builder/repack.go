@@ -66,7 +66,7 @@ func Repack(ctx context.Context, o RepackOptions) (*Repacked, error) {
 		return nil, err
 	}
 	defer f.Close() // read only: nothing is lost with its error
-	r := &repack{RepackOptions: &o, result: &Repacked{Output: o.Output, Was: size}}
+	r := &repack{RepackOptions: &o, result: &Repacked{Output: o.Output, Was: size, Squashfs: []RepackedSquashfs{}}}
 	return r.result, writeOutput(o.target, func(out *output) error {
 		o.openCache()
 		defer o.close()

@@ -144,8 +144,8 @@ func checkLength(name string, text []byte, pos, length int) error {
 	return nil
 }
 
-// appendTo appends the parameters to a command line of a text.
-func (e *editor) appendTo(name string, text []byte, start, end int) error {
+// appendTo appends the parameters to a command line of a text, to which the loader adds more bytes.
+func (e *editor) appendTo(name string, text []byte, start, end, more int) error {
 	line := text[start:end]
 	at, insert := end, " "+e.params.Text
 	switch i := initWords(line); {
@@ -155,7 +155,7 @@ func (e *editor) appendTo(name string, text []byte, start, end int) error {
 		insert = e.params.Text
 	}
 	e.edits[place{name, at}] = edit{insert: insert}
-	return checkLength(name, text, start, len(line)+len(insert))
+	return checkLength(name, text, start, len(line)+len(insert)+more)
 }
 
 // initWords is where a command line's word "--" is, or -1.

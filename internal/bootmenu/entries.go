@@ -25,7 +25,7 @@ func (e *editor) entries() error {
 // entry appends to an entry's options, which may be on several lines and are joined.
 func (e *editor) entry(name string, text []byte) error {
 	var kernel, last line
-	length, linux, initrd, program := 0, false, false, false
+	length, linux, initrd, program, options := 0, false, false, false, false
 	ended := line{-1, -1} // the first options with a "--"
 	for _, l := range lines(text) {
 		word, rest := cutWord(text, l)
@@ -36,8 +36,9 @@ func (e *editor) entry(name string, text []byte) error {
 			kernel, program = l, isLinux(string(text[rest.start:rest.end]))
 		case "initrd":
 			initrd = true
+			length += len(" initrd=") + rest.end - rest.start
 		case "options":
-			last = rest
+			last, options = rest, true
 			length += len(" ") + rest.end - rest.start
 			if ended.start < 0 && initWords(text[rest.start:rest.end]) >= 0 {
 				ended = rest
@@ -53,12 +54,12 @@ func (e *editor) entry(name string, text []byte) error {
 	if err := checkLength(name, text, kernel.start, length+len(" ")+len(e.params.Text)); err != nil {
 		return err
 	}
-	if length == 0 {
+	if !options {
 		at, end := lineEnd(text, kernel.end)
 		e.edits[place{name, at}] = edit{insert: end + "options " + e.params.Text}
 		return nil
 	}
-	return e.appendTo(name, text, last.start, last.end)
+	return e.appendTo(name, text, last.start, last.end, 0)
 }
 
 // lineEnd is where the line of a position ends, and what ends it.

@@ -1,7 +1,7 @@
 package bootmenu
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	maxIncludes = 1000
-	maxNesting  = 16 // syslinux's own
+	maxIncluded = 16 << 20 // bytes, of files that are included again as often as they are
+	maxNesting  = 16       // syslinux's own
 )
 
 // isSyslinux tells from a name in small letters whether syslinux, isolinux or extlinux begin with the file.
@@ -48,7 +48,7 @@ func (e *editor) syslinux() error {
 // syslinux reads configurations.
 type syslinux struct {
 	*editor
-	includes int
+	included int            // bytes
 	inherits map[place]bool // the ends of kernel lines that somewhere are under a menu's append
 }
 
@@ -97,6 +97,7 @@ type label struct {
 	name    string
 	command string // kernel, linux …
 	kernel  string
+	initrd  string
 	at      appendLine // the kernel's line
 	indent  string
 	appends []appendLine
@@ -114,12 +115,13 @@ func (r *reading) find(name string) string {
 }
 
 func (r *reading) file(name string, depth int) error {
-	if r.includes++; r.includes > maxIncludes || depth > maxNesting {
-		return fmt.Errorf("%s: %w", name, errors.New("menus include one another too often"))
-	}
 	text, err := r.menu(name, Syslinux)
 	if err != nil {
 		return err
+	}
+	const perFile = 4 << 10 // what it takes to begin with one
+	if r.included += len(text) + perFile; r.included > maxIncluded || depth > maxNesting {
+		return fmt.Errorf("%s: menus include one another too often", name)
 	}
 	for _, l := range lines(text) {
 		if err := r.line(name, text, l, depth); err != nil {
@@ -155,6 +157,10 @@ func (r *reading) line(name string, text []byte, l line, depth int) error {
 			r.label.appends = append(r.label.appends, at)
 		} else {
 			r.menus[len(r.menus)-1] = at
+		}
+	case "initrd":
+		if r.label != nil {
+			r.label.initrd = value
 		}
 	case "kernel", "linux", "boot", "bss", "pxe", "fdimage", "comboot", "com32", "config", "localboot":
 		if r.label != nil {
@@ -209,7 +215,7 @@ func (r *reading) endLabel() error {
 		return nil
 	}
 	for _, a := range b.appends {
-		if err := r.edit(a); err != nil {
+		if err := r.edit(a, b); err != nil {
 			return err
 		}
 	}
@@ -221,21 +227,25 @@ func (r *reading) endLabel() error {
 	switch {
 	case menu.file != "":
 		r.inherits[place{b.at.file, at}] = true
-		return r.edit(menu)
+		return r.edit(menu, b)
 	case r.add:
 		r.edits[place{b.at.file, at}] = edit{insert: end + b.indent + "append " + r.params.Text}
 	}
 	return nil
 }
 
-// edit changes an append's value; "-" stands for none.
-func (r *reading) edit(a appendLine) error {
+// edit changes an append's value, for a label; "-" stands for none.
+func (r *reading) edit(a appendLine, b *label) error {
 	text := r.texts[a.file]
 	if string(text[a.value.start:a.value.end]) == "-" {
 		r.edits[place{a.file, a.value.start}] = edit{drop: 1, insert: r.params.Text}
 		return nil
 	}
-	return r.appendTo(a.file, text, a.value.start, a.value.end)
+	more := len("BOOT_IMAGE= ") + len(cmp.Or(b.kernel, b.name))
+	if b.initrd != "" {
+		more += len(" initrd=") + len(b.initrd)
+	}
+	return r.appendTo(a.file, text, a.value.start, a.value.end, more)
 }
 
 // follow notes the configurations that a label leads to.
