@@ -167,7 +167,7 @@ func (c *cmdlineEdit) end() error {
 		c.warn("%s: a unified kernel image: its command line is a part of the program, and stays as it is", name)
 	}
 	for _, name := range c.other {
-		c.warn("%s: is a menu of a boot loader that is not understood, and stays as it is", name)
+		c.warn("%s: in it is what is not understood, such as rEFInd's or Limine's menu or Xen's kernels: it stays as it is", name)
 	}
 	return nil
 }

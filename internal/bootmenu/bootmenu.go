@@ -16,7 +16,9 @@ import (
 )
 
 const (
-	maxMenu = 1 << 20 // bytes; more is no menu
+	maxMenu  = 1 << 20  // bytes; more is no menu
+	maxMenus = 32 << 20 // of all together
+	maxEdits = 1 << 16
 
 	// MaxCmdline is the x86 kernel's COMMAND_LINE_SIZE, less the NUL.
 	MaxCmdline = 2047
@@ -50,8 +52,8 @@ type Menu struct {
 type Found struct {
 	Menus   []Menu   // sorted by path
 	Looked  []string // all files that were read as menus, sorted
-	Unified []string // unified kernel images, whose command line is a part of the program
-	Other   []string // menus in languages that are not understood
+	Unified []string // unified kernel images, whose command line is a part of the program; sorted
+	Other   []string // menus with what is not understood: other loaders', or Xen's with a kernel as a module; sorted
 }
 
 // Append appends parameters to all kernel command lines of a tree's menus. In menus whose only other lines are
@@ -68,15 +70,18 @@ func Append(fsys fs.FS, p Params) (*Found, error) {
 			return nil, err
 		}
 	}
-	found := &Found{Other: t.other}
+	slices.Sort(t.other)
+	found := &Found{Other: slices.Compact(t.other)}
 	if found.Unified, err = t.unified(); err != nil {
 		return nil, err
 	}
 	found.Looked = slices.Sorted(maps.Keys(e.texts))
-	for _, name := range found.Looked {
-		if text := e.apply(name); text != nil {
-			found.Menus = append(found.Menus, Menu{name, e.loaders[name], text})
-		}
+	changed := make(map[string][]int)
+	for p := range e.edits {
+		changed[p.file] = append(changed[p.file], p.pos)
+	}
+	for _, name := range slices.Sorted(maps.Keys(changed)) {
+		found.Menus = append(found.Menus, Menu{name, e.loaders[name], e.apply(name, changed[name])})
 	}
 	return found, nil
 }
@@ -86,6 +91,7 @@ type editor struct {
 	*tree
 	params  Params
 	texts   map[string][]byte // of menus
+	size    int               // of them
 	loaders map[string]Loader
 	edits   map[place]edit
 }
@@ -108,23 +114,25 @@ func (e *editor) menu(name string, l Loader) ([]byte, error) {
 		return text, nil
 	}
 	text, err := e.read(name)
+	if e.size += len(text); err == nil && e.size > maxMenus {
+		err = fmt.Errorf("%s: more than %d MiB of boot menus", name, maxMenus>>20)
+	}
 	if err == nil {
 		e.texts[name], e.loaders[name] = text, l
 	}
 	return text, err
 }
 
-// apply is a menu's new text, or nil if nothing changes.
-func (e *editor) apply(name string) []byte {
-	var at []int
-	for p := range e.edits {
-		if p.file == name {
-			at = append(at, p.pos)
-		}
+// change notes an edit. The same one may come again.
+func (e *editor) change(name string, pos int, d edit) error {
+	if e.edits[place{name, pos}] = d; len(e.edits) > maxEdits {
+		return fmt.Errorf("%s: more than %d kernel command lines", name, maxEdits)
 	}
-	if len(at) == 0 {
-		return nil
-	}
+	return nil
+}
+
+// apply is a menu's new text; at is where it changes.
+func (e *editor) apply(name string, at []int) []byte {
 	slices.Sort(at)
 	var out []byte
 	done := 0
@@ -154,7 +162,9 @@ func (e *editor) appendTo(name string, text []byte, start, end, more int) error 
 	case len(line) == 0 && start > 0 && isBlank(text[start-1]):
 		insert = e.params.Text
 	}
-	e.edits[place{name, at}] = edit{insert: insert}
+	if err := e.change(name, at, edit{insert: insert}); err != nil {
+		return err
+	}
 	return checkLength(name, text, start, len(line)+len(insert)+more)
 }
 
@@ -174,13 +184,19 @@ func initWords(line []byte) int {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' }
 
-// noLinux are parts of names of what is started as a kernel and takes no kernel parameters.
-var noLinux = []string{"memtest", "mt86", "memdisk", "ipxe", "gpxe", ".lkrn", "hdt", "grub", ".c32", ".com", ".cbt", ".efi32", "freedos", "chain.", "netboot.xyz", "plop", "sgb"}
+// What is started as a kernel and takes no kernel parameters, by its name: parts of it, beginnings, and extensions.
+var (
+	noLinux     = []string{"memtest", "mt86", "memdisk", "ipxe", "gpxe", "freedos", "netboot.xyz"}
+	noLinuxBase = []string{"hdt", "grub", "grldr", "plpbt", "sgb"}
+	noLinuxExt  = []string{".c32", ".com", ".cbt", ".lkrn", ".exe"}
+)
 
 // isLinux tells from a kernel's path whether it is one.
 func isLinux(kernel string) bool {
 	base := strings.ToLower(path.Base(strings.ReplaceAll(kernel, `\`, "/")))
-	return kernel != "" && !slices.ContainsFunc(noLinux, func(s string) bool { return strings.Contains(base, s) })
+	return kernel != "" && !slices.Contains(noLinuxExt, path.Ext(base)) &&
+		!slices.ContainsFunc(noLinux, func(s string) bool { return strings.Contains(base, s) }) &&
+		!slices.ContainsFunc(noLinuxBase, func(s string) bool { return strings.HasPrefix(base, s) })
 }
 
 // line is one of a text.

@@ -3,6 +3,7 @@ package bootmenu
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -158,7 +159,7 @@ func TestAppendErrors(t *testing.T) {
 		{"loader/entries/a.conf", "linux /k\ninitrd /i\noptions " + long[20:] + "\n", "loader/entries/a.conf: line 1: the kernel"},
 		{"isolinux.cfg", "include b.cfg\ninclude b.cfg\n", "d.cfg: menus include one another too often"},
 	} {
-		files := map[string]string{c.file: c.text, "b.cfg": strings.Repeat("include c.cfg\n", 100), "c.cfg": strings.Repeat("include d.cfg\n", 100), "d.cfg": "x"}
+		files := map[string]string{c.file: c.text, "b.cfg": strings.Repeat("include c.cfg\n", 200), "c.cfg": strings.Repeat("include d.cfg\n", 200), "d.cfg": "x"}
 		if !strings.HasPrefix(c.text, "include") {
 			delete(files, "b.cfg")
 		}
@@ -195,13 +196,44 @@ func pe(sections ...string) string {
 func TestFound(t *testing.T) {
 	found, err := Append(mapFS(map[string]string{
 		"EFI/BOOT/BOOTX64.EFI": pe(".text", ".linux", ".cmdline"), "EFI/x.efi": pe(".text", ".data"), "EFI/y.EFI": "MZ", "EFI/z.efi": pe(".text")[:100],
-		"EFI/BOOT/refind.conf": "x", "limine.conf": "x", "boot/grub/menu.lst": "x", "huge.cfg": strings.Repeat("x", maxMenu+1), "grub.cfg": "",
+		"EFI/BOOT/refind.conf": "x", "limine.conf": "x", "boot/grub/menu.lst": "x", "boot/grub/xen.cfg": "multiboot2 /xen.gz\nmodule2 /k\nmultiboot2 /xen.gz\n", "isolinux.cfg": "label a\nkernel mboot.c32\nappend xen.gz --- vmlinuz a --- initrd\n", "huge.cfg": strings.Repeat("x", maxMenu+1), "grub.cfg": "",
 	}), params)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(found.Unified, []string{"EFI/BOOT/BOOTX64.EFI"}) || len(found.Other) != 3 || len(found.Menus)+len(found.Looked) > 0 {
+	if !slices.Equal(found.Unified, []string{"EFI/BOOT/BOOTX64.EFI"}) || len(found.Other) != 5 || len(found.Menus) > 0 || len(found.Looked) != 2 {
 		t.Errorf("%+v", found)
+	}
+}
+
+func TestIsLinux(t *testing.T) {
+	for name, want := range map[string]bool{
+		"vmlinuz": true, "/boot/grub/linux": true, "vmlinuz.compressed": true, "/EFI/x/vmlinuz.efi": true, `\\boot\\bzImage`: true, "($root)/k": true, "$kernel": true,
+		"": false, "/memtest86+-5.bin": false, "mt86plus": false, "/boot/MEMDISK": false, "ipxe.lkrn": false, "chain.c32": false, "/grub/grub.exe": false, "hdt.c32": false,
+	} {
+		if isLinux(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}
+
+// What is made to take long or much memory is refused.
+func TestHostile(t *testing.T) {
+	full := strings.Repeat("linux k\n", maxMenu/8)
+	files := map[string]string{"grub.cfg": full}
+	if _, err := Append(mapFS(files), params); err == nil || !strings.Contains(err.Error(), "more than 65536 kernel command lines") {
+		t.Error(err)
+	}
+	full = strings.Repeat("# inux k\n", maxMenu/9)
+	for i := range maxMenus/maxMenu + 1 {
+		files[fmt.Sprintf("boot/grub/%d.cfg", i)] = full
+	}
+	if _, err := Append(mapFS(files), params); err == nil || !strings.Contains(err.Error(), "more than 32 MiB") {
+		t.Error(err)
+	}
+	files = map[string]string{"isolinux.cfg": strings.Repeat("include a.cfg\n", 100), "a.cfg": full}
+	if _, err := Append(mapFS(files), params); err == nil || !strings.Contains(err.Error(), "too often") {
+		t.Error(err)
 	}
 }
 

@@ -56,8 +56,7 @@ func (e *editor) entry(name string, text []byte) error {
 	}
 	if !options {
 		at, end := lineEnd(text, kernel.end)
-		e.edits[place{name, at}] = edit{insert: end + "options " + e.params.Text}
-		return nil
+		return e.change(name, at, edit{insert: end + "options " + e.params.Text})
 	}
 	return e.appendTo(name, text, last.start, last.end, 0)
 }

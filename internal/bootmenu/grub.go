@@ -35,12 +35,18 @@ func isGRUB(base string) bool { return strings.HasPrefix(base, "grub") || base =
 // linuxCommand is the command, or a variable that holds it: distributions have it as linux or linuxefi.
 var linuxCommand = regexp.MustCompile(`^(linux(16|efi)?|\$\{?linux\w*\}?)$`)
 
+// multiboot are commands that start Xen, for which a kernel is a module.
+var multiboot = []string{"multiboot", "multiboot2", "xen_hypervisor"}
+
 func (e *editor) grubMenu(name string, text []byte) error {
 	commands, ok := grubCommands(text)
 	if !ok {
 		return nil // GRUB would not read it
 	}
 	for _, words := range commands {
+		if slices.Contains(multiboot, words[0].text) && len(words) > 1 && isLinux(words[1].text) {
+			e.other = append(e.other, name)
+		}
 		if len(words) < 2 || !linuxCommand.MatchString(words[0].text) || !isLinux(words[1].text) {
 			continue
 		}
@@ -52,7 +58,9 @@ func (e *editor) grubMenu(name string, text []byte) error {
 		if i := slices.IndexFunc(words, func(w word) bool { return w.text == "--" }); i >= 2 {
 			at, insert = words[i].start, e.params.GRUB+" "
 		}
-		e.edits[place{name, at}] = edit{insert: insert}
+		if err := e.change(name, at, edit{insert: insert}); err != nil {
+			return err
+		}
 		length := len("BOOT_IMAGE=") + len(insert)
 		for _, w := range words[1:] {
 			length += len(w.text) + len(" ")

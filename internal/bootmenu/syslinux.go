@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	maxIncluded = 16 << 20 // bytes, of files that are included again as often as they are
+	maxIncluded = 32 << 20 // bytes, of files that are included again as often as they are
 	maxNesting  = 16       // syslinux's own
 )
 
@@ -211,6 +211,9 @@ func (r *reading) endLabel() error {
 		return nil
 	}
 	r.follow(b)
+	if strings.ToLower(path.Base(b.kernel)) == "mboot.c32" {
+		r.other = append(r.other, b.at.file)
+	}
 	if !b.isLinux() {
 		return nil
 	}
@@ -229,7 +232,7 @@ func (r *reading) endLabel() error {
 		r.inherits[place{b.at.file, at}] = true
 		return r.edit(menu, b)
 	case r.add:
-		r.edits[place{b.at.file, at}] = edit{insert: end + b.indent + "append " + r.params.Text}
+		return r.change(b.at.file, at, edit{insert: end + b.indent + "append " + r.params.Text})
 	}
 	return nil
 }
@@ -238,8 +241,7 @@ func (r *reading) endLabel() error {
 func (r *reading) edit(a appendLine, b *label) error {
 	text := r.texts[a.file]
 	if string(text[a.value.start:a.value.end]) == "-" {
-		r.edits[place{a.file, a.value.start}] = edit{drop: 1, insert: r.params.Text}
-		return nil
+		return r.change(a.file, a.value.start, edit{drop: 1, insert: r.params.Text})
 	}
 	more := len("BOOT_IMAGE= ") + len(cmp.Or(b.kernel, b.name))
 	if b.initrd != "" {
