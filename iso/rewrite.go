@@ -19,7 +19,7 @@ type Changes struct {
 	// Remove leaves out files and whole directories, and the lines of checksum files that name them. It comes before Add.
 	Remove []string
 	Add    []Addition
-	// Patch are sorted by position or not, and must not overlap one another, nor what is replaced or removed.
+	// Patch changes bytes where they are, in any order. Patches overlap neither one another nor what is replaced or removed.
 	Patch []Patch
 }
 
