@@ -101,16 +101,8 @@ func (r *repack) ownPlan(ctx context.Context, image *ownImage, boot *bootFiles) 
 	if r.KeepSquashfs {
 		return image.kept(boot), info, nil
 	}
-	for _, p := range boot.payloads() {
-		if image.entries[p.name].Within == "" {
-			continue
-		}
-		if p.inside, err = r.findInTree(ctx, tree, p); err != nil {
-			return nil, nil, err
-		}
-		if p.inside == "" {
-			return nil, nil, fmt.Errorf("%s: %w: no file in it is %s", boot.squashfs, iso.ErrDamaged, p.name)
-		}
+	if err := r.findOwn(ctx, image, tree, boot); err != nil {
+		return nil, nil, err
 	}
 	opts := boot.rawOptions(r.squashfsOptions(), r.Boot.FAT32)
 	if boot.squashfs == storeFile {
@@ -124,6 +116,22 @@ func (r *repack) ownPlan(ctx context.Context, image *ownImage, boot *bootFiles) 
 	}
 	plan, err := r.Options.plan(ctx, tree, opts, extra)
 	return plan, info, err
+}
+
+// findOwn finds which files of the squashfs the kernels and initrds are that lie within it.
+func (o *Options) findOwn(ctx context.Context, image *ownImage, tree *squashfs.Reader, boot *bootFiles) (err error) {
+	for _, p := range boot.payloads() {
+		if image.entries[p.name].Within == "" {
+			continue
+		}
+		if p.inside, err = o.findInTree(ctx, tree, p); err != nil {
+			return err
+		}
+		if p.inside == "" {
+			return fmt.Errorf("%s: %w: no file in it is %s", boot.squashfs, iso.ErrDamaged, p.name)
+		}
+	}
+	return nil
 }
 
 // keptSquashfs is a squashfs that stays as it is.

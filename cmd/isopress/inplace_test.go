@@ -129,7 +129,8 @@ func TestInPlace(t *testing.T) {
 	bootsTo(t, image, "uefi usb")
 }
 
-// FAT32, and systemd's stub, start what lies in the squashfs, too.
+// FAT32, and systemd's stub, start what lies in the squashfs, too, and so does such an image that is repacked: it is
+// what a build gives.
 func TestFAT32AndSystemdStub(t *testing.T) {
 	testenv.NeedTool(t, "qemu-system-x86_64")
 	o := withOwnInitrd(t)
@@ -141,7 +142,12 @@ func TestFAT32AndSystemdStub(t *testing.T) {
 	if r.Boot.EFIStub == "" || !r.Options.FAT32 {
 		t.Errorf("the manifest does not tell of the stub and of FAT32: %+v, %+v", r.Boot, r.Options)
 	}
-	bootsTo(t, image, "uefi ahci")
+	old, again := filepath.Join(t.TempDir(), "old.iso"), filepath.Join(t.TempDir(), "again.iso")
+	press(t, o.args(old, "--compression", "gzip:1", "--fat32", "--efi-stub", "systemd")...)
+	if code, _, errs := isopress(t, "repack", old, "-o", again, "--compression", "zstd:3"); code != exitDone || digest(t, again) != digest(t, image) {
+		t.Errorf("repacked, exit code %d: another image than a build's: %s", code, errs)
+	}
+	bootsTo(t, again, "uefi ahci")
 }
 
 // An excluded kernel, or one that the tree does not have, lies beside the squashfs; a copy of one that it

@@ -134,11 +134,12 @@ repacked() {
   "${words[@]}" >"$work/$1.repack.log" 2>&1
 }
 
-# judge_flags NAME: in our own images the loader holds the kernel's place, the manifest the squashfs's digest.
+# judge_flags NAME: in our own images the loader holds the kernel's place, the manifest the squashfs's digest, from
+# which GUIDs and the disk's signature are derived.
 judge_flags() {
   [ -z "$codec" ] || echo "-codec $codec"
   case $1 in
-    own*) echo '-may-differ /EFI/BOOT/BOOTX64.EFI -may-differ /isopress.json -may-differ boot-code -may-differ esp' ;;
+    own*) echo '-may-differ /EFI/BOOT/BOOTX64.EFI -may-differ /isopress.json -may-differ boot-code -may-differ guids -may-differ esp' ;;
   esac
 }
 

@@ -69,6 +69,7 @@ func (j *judge) systemArea() error {
 		x, y := lineAt(restBefore, i), lineAt(restAfter, i)
 		switch {
 		case x == y:
+		case j.mayDiffer.match("guids") && isGUID(x) && isGUID(y):
 		case strings.HasPrefix(x, "MBR heads") || strings.HasPrefix(x, "MBR secs"): // guessed from where partitions end
 			j.note("xorriso reads %q, it was %q", y, x)
 		default:
@@ -83,6 +84,11 @@ func (j *judge) systemArea() error {
 		j.comparePartitions(b[i], a[i], b, a)
 	}
 	return nil
+}
+
+// isGUID: a line that tells of the GPT's GUID, or of a partition's.
+func isGUID(line string) bool {
+	return strings.HasPrefix(line, "GPT disk GUID ") || strings.HasPrefix(line, "GPT partition GUID ")
 }
 
 func lineAt(lines []string, i int) string {

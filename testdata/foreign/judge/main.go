@@ -58,7 +58,7 @@ func (g globs) match(name string) bool {
 
 func main() {
 	j := &judge{squashfs: make(map[[2]string]bool)}
-	flag.Var(&j.mayDiffer, "may-differ", "`GLOB` of paths of files whose content may differ; boot-code for the master boot record's, esp for the EFI system partition's size and form, not its files'; may be repeated")
+	flag.Var(&j.mayDiffer, "may-differ", "`GLOB` of paths of files whose content may differ; boot-code for the master boot record's, guids for the GPT's; esp for the EFI system partition's size and form, not its files'; may be repeated")
 	flag.StringVar(&j.codec, "codec", "", "the `CODEC` of every squashfs afterwards, as unsquashfs -s names it")
 	flag.Parse()
 	if flag.NArg() != 2 {

@@ -47,6 +47,9 @@ func (j *judge) trees() error {
 		}
 		if i == 0 {
 			firstBefore, firstAfter = b, a
+			if err := j.manifest(b, a); err != nil {
+				return err
+			}
 		}
 		if err := j.compareTrees(r.as, b, a, sameChange(firstBefore, firstAfter)); err != nil {
 			return err
