@@ -16,12 +16,7 @@ import (
 func (r *repack) ownBoot(image *ownImage) (*bootFiles, error) {
 	m := image.manifest
 	b := &bootFiles{manifest: *m.Boot, volumeID: m.Options.VolumeID, squashfs: image.squashfs.Path}
-	b.initrd, b.kernel = *image.payload(initrdFile), *image.payload(kernelFile)
-	for _, s := range m.Boot.Specialisations {
-		v := variant{name: s.Name, cmdline: s.Cmdline}
-		v.initrd, v.kernel = image.variantPayload(b, s.Initrd), image.variantPayload(b, s.Kernel)
-		b.variants = append(b.variants, v)
-	}
+	image.setPayloads(b)
 	if err := image.checkKernels(b); err != nil {
 		return nil, err
 	}
@@ -36,19 +31,23 @@ func (r *repack) ownBoot(image *ownImage) (*bootFiles, error) {
 	return b, r.ownCmdline(b)
 }
 
-// payload is a kernel or an initrd of the image.
-func (m *ownImage) payload(name string) *payload {
-	return &payload{name: name, size: m.entries[name].Size, old: m.files}
-}
-
-// variantPayload is one that is there already, or another.
-func (m *ownImage) variantPayload(b *bootFiles, name string) *payload {
-	for _, p := range b.payloads() {
-		if p.name == name {
-			return p
+// setPayloads are the kernels and initrds of the image, of specialisations too, each once.
+func (m *ownImage) setPayloads(b *bootFiles) {
+	byName := map[string]*payload{initrdFile: &b.initrd, kernelFile: &b.kernel}
+	get := func(name string) *payload {
+		p := byName[name]
+		if p == nil {
+			p = &payload{}
+			byName[name] = p
 		}
+		*p = payload{name: name, size: m.entries[name].Size, old: m.files}
+		return p
 	}
-	return m.payload(name)
+	get(initrdFile)
+	get(kernelFile)
+	for _, s := range m.manifest.Boot.Specialisations {
+		b.variants = append(b.variants, variant{name: s.Name, cmdline: s.Cmdline, initrd: get(s.Initrd), kernel: get(s.Kernel)})
+	}
 }
 
 func (m *ownImage) checkKernels(b *bootFiles) error {
@@ -247,7 +246,7 @@ func (m *ownImage) remove(name string, gone map[string]bool) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		if !slices.ContainsFunc(m.added, func(f ManifestEntry) bool { return f.Path == name }) {
+		if !m.isAdded[name] {
 			return fmt.Errorf("%s %w", name, errOwnPart)
 		}
 		gone[name] = true

@@ -223,6 +223,20 @@ func TestMenuTitles(t *testing.T) {
 	}
 }
 
+// A manifest that would take much more memory than its size is not read.
+func TestManifestOfNothings(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"isopress_manifest": 1, "files": [` + strings.Repeat("{},", 100_000) + `{}]}`: "holds more than isopress writes",
+		strings.Repeat(" ", maxOldManifest+1):                                           "over 33554432 bytes",
+		`{"isopress_manifest": 1, "options": {"compression": "xz", "order": "similar"}, "boot": {"specialisations": [` +
+			strings.Repeat("{"+strings.Repeat(" ", 20)+"},", 1000) + `{}]}}`: "1001 specialisations",
+	} {
+		if _, err := readManifest(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
+
 // FuzzManifest reads manifests of anyone.
 func FuzzManifest(f *testing.F) {
 	m := (&Options{}).manifest()

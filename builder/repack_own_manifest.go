@@ -16,8 +16,14 @@ import (
 	"github.com/isopress/isopress/squashfs"
 )
 
-// maxOldManifest bounds what is read: the manifest of 100,000 store paths takes 25 MB.
-const maxOldManifest = 64 << 20
+// Bounds of what is read: the manifest of 100,000 store paths takes 25 MB. It is indented, so that each value takes 16
+// bytes on average, or it is small; else it would take many times its size in memory.
+const (
+	maxOldManifest     = 32 << 20
+	manifestValue      = 16
+	smallManifest      = 4096 // values
+	maxSpecialisations = 1000
+)
 
 // ownImage is an ISO that isopress made, as far as its manifest and its directories tell.
 type ownImage struct {
@@ -28,6 +34,7 @@ type ownImage struct {
 	squashfs     ManifestEntry
 	squashfsData io.ReaderAt
 	added        []ManifestEntry // what has nothing to do with booting
+	isAdded      map[string]bool
 }
 
 // oldManifest is a manifest with what its options mean.
@@ -39,7 +46,7 @@ type oldManifest struct {
 
 // openOwn reads an image's manifest, and holds it against the image. It returns nil for one that has none.
 func openOwn(image *iso.Image) (*ownImage, error) {
-	m := &ownImage{Image: image, files: image.FS(), entries: map[string]ManifestEntry{}}
+	m := &ownImage{Image: image, files: image.FS(), entries: map[string]ManifestEntry{}, isAdded: map[string]bool{}}
 	f, err := m.files.Open(ManifestFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -67,6 +74,9 @@ func readManifest(r io.Reader) (*oldManifest, error) {
 	}
 	if len(text) > maxOldManifest {
 		return nil, fmt.Errorf("over %d bytes, which no manifest takes", maxOldManifest)
+	}
+	if bytes.Count(text, []byte(",")) > smallManifest+len(text)/manifestValue {
+		return nil, errors.New("holds more than isopress writes into so many bytes")
 	}
 	var head struct {
 		Format int `json:"isopress_manifest"`
@@ -119,6 +129,8 @@ func (m *oldManifest) check() error {
 	switch {
 	case m.Boot == nil:
 		return errors.New("does not say how the image boots")
+	case len(m.Boot.Specialisations) > maxSpecialisations:
+		return fmt.Errorf("has %d specialisations, which no menu shows", len(m.Boot.Specialisations))
 	case m.Boot.GRUB == nil && len(m.Boot.Specialisations) > 0:
 		return errors.New("has specialisations, and no menu that shows them")
 	}
@@ -198,18 +210,22 @@ func (m *ownImage) checkBoot() error {
 		return fmt.Errorf("volume ID %q, and the image's is %q", id, m.VolumeID())
 	}
 	needed := m.bootPaths()
+	payload := map[string]bool{}
+	for _, name := range needed[m.grubFiles():] {
+		payload[name] = true
+	}
 	for _, name := range needed {
 		if _, ok := m.entries[name]; !ok {
 			return fmt.Errorf("does not tell of a file %s", name)
 		}
 	}
-	payloads := needed[m.grubFiles():]
 	for _, f := range m.manifest.Files {
-		switch boots := slices.Contains(needed, f.Path); {
-		case f.Within != "" && !slices.Contains(payloads, f.Path):
+		switch menu := slices.Contains(needed[:m.grubFiles()], f.Path); {
+		case f.Within != "" && !payload[f.Path]:
 			return fmt.Errorf("%s: lies within another file, and is no kernel and no initrd", f.Path)
-		case !boots && f.Path != m.squashfs.Path:
+		case !menu && !payload[f.Path] && f.Path != m.squashfs.Path:
 			m.added = append(m.added, f)
+			m.isAdded[f.Path] = true
 		}
 	}
 	return nil

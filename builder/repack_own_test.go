@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -113,7 +114,10 @@ func ownSources(t *testing.T) map[string]Options {
 	}
 	excluded := tree(inside, "tree/boot/vmlinuz", Boot{VolumeID: "A tree's"})
 	excluded.Exclude, excluded.SourceDate = []string{"*.key", "/etc/nothing/"}, time.Unix(1.2e9, 0)
+	archive := filepath.Join(inside, "tar")
+	writeTar(t, archive, filepath.Join(inside, "tree"))
 	return map[string]Options{
+		"a tar archive":      {Source: Source{Tar: []Archive{{Name: archive}}}, Boot: Boot{Kernel: filepath.Join(inside, "tree/boot/vmlinuz"), Initrd: filepath.Join(inside, "initrd")}},
 		"a system":           {Source: closure, Boot: Boot{System: top}},
 		"its date":           {Source: closure, Boot: Boot{System: top}, SourceDate: time.Unix(0, 0)},
 		"no registration":    {Source: Source{Closure: testClosure(t, ownFiles())}, Boot: Boot{System: top, Cmdline: "-- single"}},
@@ -127,6 +131,16 @@ func ownSources(t *testing.T) map[string]Options {
 		"a kernel beside":    tree(beside, "vmlinuz", Boot{Cmdline: `a="b c"`}),
 		"a copy of a kernel": tree(inside, "../copy", Boot{}),
 	}
+}
+
+func writeTar(t *testing.T, name, dir string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := errors.Join(w.AddFS(os.DirFS(dir)), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	writeOld(t, name, b.String())
 }
 
 // pack are two ways to press a squashfs that have nothing in common.
