@@ -50,12 +50,13 @@ var menus = []struct {
 	{"no end of line", Syslinux, map[string]string{"syslinux.cfg": "label a\nlinux /k\nappend quiet«+»"}, 0},
 	{"DOS lines", Syslinux, map[string]string{"boot/syslinux/SYSLINUX.CFG": "LABEL a\r\nLINUX /k\r\nAPPEND quiet«+»\r\nLABEL b\r\nLINUX /k\r\n«append +»\r\nLABEL c\r\nAPPEND«+»\r\nLINUX /k\r\n"}, 0},
 	{"an installer's dashes, and init's", Syslinux, map[string]string{"isolinux/isolinux.cfg": "label a\n\tkernel /k\n\tappend vga=788 --- quiet«+»\nlabel b\nkernel /k\nappend a «+ »-- single\nlabel c\nkernel /k\nappend a=\" -- \"«+»\n"}, 0},
-	{"labels under a menu's append", Syslinux, map[string]string{
+	{"labels under an append", Syslinux, map[string]string{
 		"isolinux/isolinux.cfg": "append boot=live«+»\ninclude live.cfg\nlabel own\n  kernel /k\n  append own«+»\nlabel none\n  kernel /k\n  append «-»\n",
 		"isolinux/live.cfg":     "label a\n  kernel /k\nlabel b\n  linux /k2\n",
 	}, 1},
 	{"menus within menus", Syslinux, map[string]string{
-		"isolinux/isolinux.cfg": "menu begin sub\n  append sub«+»\n  label a\n    linux /k\nmenu end\nlabel b\n  linux /k\n«  append +»\n  menu default\n",
+		"isolinux/isolinux.cfg": "label a\n  linux /k\n«  append +»\n  menu default\nmenu begin sub\n  append sub«+»\n  label b\n    linux /k\nmenu end\nlabel c\n  linux /k\nmenu include d.cfg d\nappend d«+»\nlabel d\nlinux /k\n",
+		"isolinux/d.cfg":        "label d\n  linux /k\n  append own«+»\n  text help\n",
 	}, 0},
 	{"includes from the root, in capitals and with a tag", Syslinux, map[string]string{
 		"isolinux/isolinux.cfg": "MENU INCLUDE /Menus/Main.cfg main\ninclude none.cfg\n",

@@ -18,8 +18,8 @@ func isSyslinux(base string) bool {
 	return base == "isolinux.cfg" || base == "syslinux.cfg" || base == "extlinux.conf"
 }
 
-// syslinux looks for configuration files and follows what they include: a label without an append has that of the
-// menu around it, which may be in another file.
+// syslinux looks for configuration files and follows what they include: a label without an append has the one that was
+// last ahead of a label, maybe in another file.
 func (e *editor) syslinux() error {
 	s := &syslinux{editor: e, inherits: make(map[place]bool)}
 	var dirs []string
@@ -49,7 +49,7 @@ func (e *editor) syslinux() error {
 type syslinux struct {
 	*editor
 	included int            // bytes
-	inherits map[place]bool // the ends of kernel lines that somewhere are under a menu's append
+	inherits map[place]bool // the ends of kernel lines whose labels somewhere have an append from elsewhere
 }
 
 // configuration reads one that begins anew, and those that its menu leads to.
@@ -57,7 +57,7 @@ func (s *syslinux) configuration(name, dir string, add bool) error {
 	todo := []string{name}
 	done := map[string]bool{name: true}
 	for len(todo) > 0 {
-		r := &reading{syslinux: s, dir: dir, add: add, menus: make([]appendLine, 1)}
+		r := &reading{syslinux: s, dir: dir, add: add}
 		if err := r.file(todo[0], 0); err != nil {
 			return err
 		}
@@ -78,9 +78,9 @@ func (s *syslinux) configuration(name, dir string, add bool) error {
 // reading is a configuration with what it includes.
 type reading struct {
 	*syslinux
-	dir     string // of paths that are relative
-	add     bool   // labels without an append get one
-	menus   []appendLine
+	dir     string     // of paths that are relative
+	add     bool       // labels without an append get one
+	global  appendLine // ahead of all labels, or between menus: it is for all labels that end behind it
 	label   *label
 	help    bool // within a text
 	leadsTo []string
@@ -128,6 +128,7 @@ func (r *reading) file(name string, depth int) error {
 			return err
 		}
 	}
+	r.help = false
 	return nil
 }
 
@@ -141,7 +142,7 @@ func (r *reading) line(name string, text []byte, l line, depth int) error {
 	}
 	switch command {
 	case "text":
-		r.help = strings.EqualFold(value, "help")
+		r.help = true
 	case "menu":
 		return r.menuLine(name, text, rest, depth)
 	case "include":
@@ -156,7 +157,7 @@ func (r *reading) line(name string, text []byte, l line, depth int) error {
 		if at := (appendLine{name, rest}); r.label != nil {
 			r.label.appends = append(r.label.appends, at)
 		} else {
-			r.menus[len(r.menus)-1] = at
+			r.global = at
 		}
 	case "initrd":
 		if r.label != nil {
@@ -176,31 +177,33 @@ func (r *reading) menuLine(name string, text []byte, l line, depth int) error {
 	switch strings.ToLower(string(text[word.start:word.end])) {
 	case "include":
 		return r.include(string(text[rest.start:rest.end]), depth)
-	case "begin":
-		err := r.endLabel()
-		r.menus = append(r.menus, r.menus[len(r.menus)-1])
-		return err
-	case "end":
-		err := r.endLabel()
-		if len(r.menus) > 1 {
-			r.menus = r.menus[:len(r.menus)-1]
-		}
-		return err
+	case "begin", "end":
+		return r.endLabel()
 	}
 	return nil
 }
 
-// include reads a file that may not be there: syslinux goes on, too.
+// include reads a file that may not be there: syslinux goes on, too. With a name behind the file's it is a menu of its own.
 func (r *reading) include(value string, depth int) error {
-	fields := strings.Fields(value) // a menu's tag may follow
+	fields := strings.Fields(value)
 	if len(fields) == 0 {
 		return nil
 	}
-	name := r.find(fields[0])
-	if name == "" {
-		return nil
+	ends := len(fields) > 1
+	if ends {
+		if err := r.endLabel(); err != nil {
+			return err
+		}
 	}
-	return r.file(name, depth+1)
+	if name := r.find(fields[0]); name != "" {
+		if err := r.file(name, depth+1); err != nil {
+			return err
+		}
+	}
+	if ends {
+		return r.endLabel()
+	}
+	return nil
 }
 
 // endLabel decides what becomes of the label that ends.
@@ -226,11 +229,10 @@ func (r *reading) endLabel() error {
 		return nil
 	}
 	at, end := lineEnd(r.texts[b.at.file], b.at.value.end)
-	menu := r.menus[len(r.menus)-1]
 	switch {
-	case menu.file != "":
+	case r.global.file != "":
 		r.inherits[place{b.at.file, at}] = true
-		return r.edit(menu, b)
+		return r.edit(r.global, b)
 	case r.add:
 		return r.change(b.at.file, at, edit{insert: end + b.indent + "append " + r.params.Text})
 	}
