@@ -138,6 +138,11 @@ func appendedImage(t testing.TB) []byte {
 		"-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot")
 }
 
+// hybridImage is one with an HFS+ volume over its files.
+func hybridImage(t testing.TB) []byte {
+	return makeSmall(t, smallTree(t), filepath.Join(t.TempDir(), "image.iso"), "-hfsplus")
+}
+
 func smallTree(t testing.TB) string {
 	tree := t.TempDir()
 	isolinux, err := os.ReadFile(isolinuxBin)
@@ -261,10 +266,13 @@ func TestOpenHostile(t *testing.T) {
 // FuzzOpen opens images and changes what can be changed. Nothing may crash or read outside the image, and what
 // comes out is an image again.
 func FuzzOpen(f *testing.F) {
-	images := [][]byte{smallImage(f), appendedImage(f)}
+	images := [][]byte{smallImage(f), appendedImage(f), hybridImage(f)}
 	im, err := Open(bytes.NewReader(images[0]), int64(len(images[0])))
 	if err != nil {
 		f.Fatal(err)
+	}
+	if im, err := Open(bytes.NewReader(images[2]), int64(len(images[2]))); err != nil || im.hfs == nil {
+		f.Fatalf("no HFS+: %v", err)
 	}
 	for _, h := range hostileImages {
 		b := bytes.Clone(images[0])
