@@ -84,13 +84,22 @@ func (r *repack) ownStub(image *ownImage, b *bootFiles) error {
 
 // ownGRUB takes GRUB over, with its menu.
 func (r *repack) ownGRUB(image *ownImage, b *bootFiles) error {
-	b.grub = &grubBoot{manifest: *b.manifest.GRUB}
 	images, err := image.OwnGRUB()
 	if err != nil {
 		return err
 	}
-	if b.grub.images = *images; hexSHA256(images.EFI) != b.grub.manifest.EFI.SHA256 {
-		return fmt.Errorf("GRUB's EFI image: %w: its SHA-256 is not the one in %s", iso.ErrDamaged, ManifestFile)
+	b.grub = &grubBoot{images: *images, manifest: *b.manifest.GRUB}
+	for _, part := range []struct {
+		name, sum string
+		image     []byte
+	}{
+		{"boot_hybrid.img", b.grub.manifest.BIOS.MBRSHA256, images.MBR},
+		{"El Torito image", b.grub.manifest.BIOS.SHA256, images.ElTorito},
+		{"EFI image", b.grub.manifest.EFI.SHA256, images.EFI},
+	} {
+		if hexSHA256(part.image) != part.sum {
+			return fmt.Errorf("GRUB's %s: %w: its SHA-256 is not the one in %s", part.name, iso.ErrDamaged, ManifestFile)
+		}
 	}
 	for _, name := range image.bootPaths()[:image.grubFiles()] {
 		if size := image.entries[name].Size; size > maxGRUBFile {

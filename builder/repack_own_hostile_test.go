@@ -189,7 +189,7 @@ func TestDamagedOwnGRUB(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"boot/bios.bin": "boot information table is wrong", "EFI/BOOT/BOOTX64.EFI": "GRUB's EFI image: damaged", grubMenuFile: "grub.cfg: damaged",
+		"boot/bios.bin": "GRUB's El Torito image: damaged", "EFI/BOOT/BOOTX64.EFI": "GRUB's EFI image: damaged", grubMenuFile: "grub.cfg: damaged",
 	} {
 		e, err := im.Extents(name)
 		if err != nil {
@@ -198,6 +198,7 @@ func TestDamagedOwnGRUB(t *testing.T) {
 		at := int(e[0].Offset + e[0].Size/2)
 		wantRefused(t, name, changed(image, at, []byte{image[at] ^ 1}), want)
 	}
+	wantRefused(t, "boot code", changed(image, 100, []byte{image[100] ^ 1}), "GRUB's boot_hybrid.img: damaged")
 }
 
 // The title of an entry is found in its menu, or the menu is left alone.

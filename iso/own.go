@@ -56,20 +56,25 @@ func splitUKI(b []byte) (stub []byte, cmdline string, err error) {
 	return p.image[:end], cmdline, nil
 }
 
-// OwnGRUB returns, of an image that a Writer made with [Boot.GRUB], GRUB's images, which give the same image: where
-// they are told of their places they need not be as they were given. Of the El Torito image the checksum is verified.
+// OwnGRUB returns, of an image that a Writer made with [Boot.GRUB], GRUB's images. Where these are told of their places
+// they are again as GRUB's sources have them: boot/i386/pc/boot.S the first block of what it loads as 1, and nothing
+// of partitions; diskboot.S its own as 2; cdboot.S no boot information table.
 func (im *Image) OwnGRUB() (*GRUB, error) {
 	mbr, err := im.bytesAt("master boot record", 0, blockSize)
 	if err != nil {
 		return nil, fmt.Errorf("iso: %w", err)
 	}
+	clear(mbr[mbrSignature : blockSize-2])
+	le.PutUint64(mbr[grubMBRLoader:], 1)
 	g := &GRUB{MBR: mbr}
 	if g.ElTorito, err = im.head(biosLoader, maxGRUB); err != nil {
 		return nil, fmt.Errorf("iso: /%s: %w", biosLoader, err)
 	}
-	if b := g.ElTorito; len(b) < grubMinElTorito || le.Uint32(b[bootInfoTable+12:]) != sum32(b[bootInfoSum:]) {
-		return nil, fmt.Errorf("iso: /%s: %w", biosLoader, damaged("the checksum of its boot information table is wrong"))
+	if len(g.ElTorito) < grubMinElTorito {
+		return nil, fmt.Errorf("iso: /%s: %w", biosLoader, damaged("%d bytes, which no El Torito image of GRUB's has", len(g.ElTorito)))
 	}
+	clear(g.ElTorito[bootInfoTable:bootInfoSum])
+	le.PutUint64(g.ElTorito[grubBootInfo:], 2)
 	if g.EFI, err = im.head(bootEFI, maxGRUB); err != nil {
 		return nil, fmt.Errorf("iso: /%s: %w", bootEFI, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -59,9 +60,17 @@ func TestOwnGRUB(t *testing.T) {
 	mbr := append(pattern("boot_hybrid.img", blockSize-2), 0x55, 0xAA)
 	opts.Boot = &Boot{GRUB: &GRUB{MBR: mbr, ElTorito: pattern("El Torito", 50_001), EFI: bytes.Clone(uefiStub)}}
 	im, first := openMade(t, opts, c)
+	given := opts.Boot.GRUB
+	clear(mbr[mbrSignature : blockSize-2])
+	le.PutUint64(mbr[grubMBRLoader:], 1)
+	clear(given.ElTorito[bootInfoTable:bootInfoSum])
+	le.PutUint64(given.ElTorito[grubBootInfo:], 2)
 	var err error
 	if opts.Boot.GRUB, err = im.OwnGRUB(); err != nil {
 		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(opts.Boot.GRUB, given) {
+		t.Error("GRUB is not as it was given")
 	}
 	if _, second := openMade(t, opts, c); !bytes.Equal(first, second) {
 		t.Error("GRUB gives another image")
