@@ -175,11 +175,9 @@ func TestDamagedOwnImages(t *testing.T) {
 
 // GRUB's images are taken over as they are, and a menu that is not ours is not edited.
 func TestDamagedOwnGRUB(t *testing.T) {
+	needGRUB(t)
 	o := ownSources(t)["a tree"]
-	o.Boot.Loader, o.Boot.GRUBDirs = LoaderGRUB, []string{grubSystemDir}
-	if _, err := os.Stat(filepath.Join(grubSystemDir, grubBIOS.name, grubHybridMBR)); err != nil {
-		t.Skip(err)
-	}
+	o.Boot.Loader = LoaderGRUB
 	image, err := os.ReadFile(built(t, pack(t, o, 0)))
 	if err != nil {
 		t.Fatal(err)

@@ -175,6 +175,16 @@ func repacked(t *testing.T, image string, o RepackOptions) string {
 	return o.Output
 }
 
+func needGRUB(t *testing.T) {
+	t.Helper()
+	testenv.NeedTool(t, grubMkimage)
+	for _, p := range []grubPlatform{grubBIOS, grubEFI} {
+		if !isDir(filepath.Join(grubSystemDir, p.name)) {
+			testenv.Missing(t, "no %s in %s", p.name, grubSystemDir)
+		}
+	}
+}
+
 func wantSame(t *testing.T, what, got, want string) {
 	t.Helper()
 	a, err := os.ReadFile(got)
@@ -208,7 +218,7 @@ func TestRepackOwn(t *testing.T) {
 	for name, o := range sources {
 		t.Run(name, func(t *testing.T) {
 			if o.Boot.Loader == LoaderGRUB {
-				testenv.NeedTool(t, "grub-mkimage")
+				needGRUB(t)
 			}
 			if o.Boot.EFIStub != "" {
 				if _, err := os.Stat("/usr/" + systemdStub); err != nil {
