@@ -78,13 +78,6 @@ func readSystem(c *Closure, toplevel string) (*system, error) {
 	return s, nil
 }
 
-// findModules looks for the kernel's modules, which no bootspec names.
-func (s *system) findModules(c *Closure) {
-	if c.exists(s.toplevel + "/kernel-modules") {
-		s.modules = s.toplevel + "/kernel-modules"
-	}
-}
-
 func (s *system) readBootspec(text []byte) error {
 	spec, err := s.setBootspec(text)
 	s.specialisations = spec.Specialisations
