@@ -204,7 +204,7 @@ func (g geometry) put(b []byte, block int64) {
 
 // geometry finds one by which the entry's start and end are what they are.
 func (im *Image) geometry(p *diskPartition) (geometry, bool) {
-	if p.table != "MBR" || p.end <= p.start || p.protective {
+	if p.table != "MBR" || p.end <= p.start {
 		return geometry{}, false
 	}
 	e := im.system.raw[p.at:][:mbrEntrySize]

@@ -285,7 +285,7 @@ func (w *rewriter) tailUnit() int64 {
 	}
 	end := min(w.im.size&-w.im.size, maxShift)
 	for _, p := range w.im.system.parts {
-		if g, ok := w.im.geometry(p); ok && p.end >= w.content && p.end%g.cylinder() == 0 {
+		if g, ok := w.im.geometry(p); ok && !p.protective && p.end >= w.content && p.end%g.cylinder() == 0 {
 			end = g.cylinder()
 		}
 	}
