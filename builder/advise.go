@@ -27,6 +27,9 @@ type AdviseOptions struct {
 	// Time, where not 0, is how long to sample, roughly: fewer blocks or more, but a few of each. The reading of
 	// the whole source comes on top. 0 is as many blocks as mostly tell the sizes within 3 %.
 	Time time.Duration
+	// ReaderSpeed is how quick one processor of the machine that reads the image is, of this one's: 0.5 is half as
+	// quick. 0 is 1.
+	ReaderSpeed float64
 }
 
 // Advice is what is predicted of each choice.
@@ -38,6 +41,7 @@ type Advice struct {
 	Workers int   `json:"workers"`
 
 	Storage    Storage          `json:"storage"`
+	Reader     float64          `json:"reader_speed"` // of one processor, of this machine's
 	WorkingSet WorkingSetResult `json:"working_set"`
 	Choices    []Choice         `json:"choices"`
 	Text       string           `json:"advice"`
@@ -59,41 +63,55 @@ type Choice struct {
 	Size         int64   `json:"size"`          // of the image, bytes
 	SizeError    float64 `json:"size_error"`    // standard error of Size, as a share of it
 	BuildSeconds float64 `json:"build_seconds"` // wall, without a cache, on this machine
-	ExpandRate   float64 `json:"expand_rate"`   // bytes of content a second that Linux expands on one core
+	ExpandRate   float64 `json:"expand_rate"`   // bytes of content a second that Linux expands on one core of the reading machine
 	ReadBytes    int64   `json:"read_bytes"`    // that the working set reads from the storage
 	ReadSeconds  float64 `json:"read_seconds"`  // to read the working set
 	Pareto       bool    `json:"pareto"`        // none is smaller and quicker to read
 	Sampled      int64   `json:"sampled"`       // bytes of content that were compressed for it
 }
 
-// advised are the compressions that are tried, and on how many blocks of each of advisedSizes: what takes most of them where a
-// minute is to be enough for some GiB. See [population.between] for 0.
+// advised are the compressions that are tried, and on how many blocks of each of advisedSizes: what takes most of them where
+// less than a minute is to be enough for some GiB, and no size is to be in doubt by more than 3 %. Slow ones are
+// measured on few blocks where a quick one on many tells most of what they do: a relative of the same
+// format, which is no choice itself but a proxy, or what larger blocks gain their guide (see [population.bySmall]).
 var advised = []advisedCodec{
-	{"zstd:1", [...]int{32, 64, 64}},
-	{"zstd:3", [...]int{256, 512, 256}},
-	{"zstd:6", [...]int{64, 128, 128}},
-	{"zstd:9", [...]int{32, 64, 64}},
-	{"zstd:15", [...]int{16, 32, 0}},
-	{"zstd:19", [...]int{64, 128, 0}},
-	{"zstd:22", [...]int{4, 16, 0}},
-	{"xz", [...]int{32, 64, 0}},
-	{"gzip:9", [...]int{32, 128, 0}},
-	{"lz4", [...]int{512, 1024, 512}},
-	{"lz4:hc", [...]int{16, 64, 0}},
+	{name: "zstd:1", draws: draws{64, 64, 32}},
+	{name: "zstd:3", draws: draws{512, 256, 256}},
+	{name: "zstd:6", draws: draws{128, 128, 64}},
+	{name: "zstd:9", draws: draws{512, 64, 64}, pieces: true},
+	{name: "zstd:15", draws: draws{256, 8, 8}, pieces: true, guide: "zstd:9"},
+	{name: "zstd:19", draws: draws{64, 8, 8}, pieces: true, guide: "zstd:9"},
+	{name: "zstd:22", draws: draws{8, 4, 4}},
+	{name: "xz:0", draws: draws{512, 0, 0}, proxy: true},
+	{name: "xz", draws: draws{64, 8, 16}, pieces: true, guide: "zstd:9"},
+	{name: "gzip:4", draws: draws{1024, 0, 0}, proxy: true},
+	{name: "gzip:9", draws: draws{32, 4, 8}, pieces: true},
+	{name: "lz4", draws: draws{2048, 512, 512}, pieces: true},
+	{name: "lz4:hc:5", draws: draws{512, 0, 0}, proxy: true},
+	{name: "lz4:hc", draws: draws{16, 4, 4}, pieces: true, guide: "lz4"},
 }
 
 type advisedCodec struct {
-	name  string
-	draws [3]int
+	name   string
+	draws  draws
+	pieces bool   // larger blocks are compressed in pieces of the smallest size, too
+	guide  string // gains about as much by larger blocks, and has more draws; "" where larger blocks hardly change anything
+	proxy  bool   // is no choice
 }
 
-// advisedSizes are the block sizes that are tried, the middle one last.
-var advisedSizes = [...]int{1 << 20, 128 << 10, 256 << 10}
+// draws are how many blocks of each of advisedSizes are drawn: 0 or a power of two.
+type draws [3]int
+
+// advisedSizes are the block sizes that are tried, the smallest first.
+var advisedSizes = [...]int{128 << 10, 256 << 10, 1 << 20}
 
 // Advise predicts size, build time and reading time of the image for several compressions, from samples of its
 // real blocks.
 func Advise(ctx context.Context, o AdviseOptions) (*Advice, error) {
-	a := &adviser{AdviseOptions: o, advice: &Advice{Storage: o.Storage, Workers: o.Workers}}
+	a := &adviser{AdviseOptions: o, advice: &Advice{Storage: o.Storage, Workers: o.Workers, Reader: o.ReaderSpeed}}
+	if o.ReaderSpeed == 0 {
+		a.advice.Reader = 1
+	}
 	if a.advice.Workers == 0 {
 		a.advice.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -130,7 +148,7 @@ type adviser struct {
 
 	prepare time.Duration // the shortest time that reading the source took
 
-	populations [2][]*population // by order, of the block sizes that are done: what was estimated
+	small [2]*population // by order, of the smallest block size: what was estimated
 }
 
 // warnEngines tells, once each, of what this build's engines do not reach.
@@ -179,15 +197,14 @@ func (a *adviser) blockSize(ctx context.Context, tree fs.FS, size int, limit tim
 		return err
 	}
 	for i, p := range all {
-		p.estimate()
-		if done := a.populations[i]; len(done) == 2 {
-			p.between(done[0], done[1])
-		}
+		p.estimate(a.small[i])
 		if err := a.choices(p); err != nil {
 			return err
 		}
 		p.plan, p.blocks, p.control, p.ends = nil, nil, nil, nil
-		a.populations[i] = append(a.populations[i], p)
+		if size == 0 {
+			a.small[i] = p
+		}
 	}
 	return nil
 }
@@ -199,7 +216,11 @@ func (a *adviser) choices(p *population) error {
 		return err
 	}
 	for _, c := range p.codecs {
+		if c.proxy {
+			continue
+		}
 		choice := p.predict(c, a.advice.Workers)
+		choice.ExpandRate *= a.advice.Reader
 		choice.ReadBytes, choice.ReadSeconds = set.read(p, c, choice.ExpandRate, a.Storage)
 		choice.Size += a.advice.Beside
 		a.advice.Choices = append(a.advice.Choices, choice)
@@ -209,7 +230,7 @@ func (a *adviser) choices(p *population) error {
 
 // population makes a plan and its blocks, with those compressions that this order is the default of.
 func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order squashfs.Order, trees *memoryCache) (*population, error) {
-	p := &population{size: advisedSizes[size], order: order}
+	p := &population{size: advisedSizes[size], order: order, pieceSize: advisedSizes[0]}
 	for _, c := range advised {
 		compression, err := squashfs.ParseCompression(c.name)
 		if err != nil {
@@ -220,12 +241,12 @@ func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order sq
 			return nil, err
 		}
 		if compression.DefaultOrder() == order {
-			p.codecs = append(p.codecs, &candidate{name: compression.String(), spec: spec, draws: c.draws[size]})
+			p.codecs = append(p.codecs, &candidate{advisedCodec: c, title: compression.String(), spec: spec, count: c.draws[size]})
 		}
 	}
 	opts := a.squashfsOptions()
 	opts.BlockSize, opts.Order = p.size, order
-	opts.Trees, opts.TreeKey = trees, topLevel
+	opts.Trees, opts.TreeKey, opts.Sketches = trees, topLevel, true
 	first := a.prepare == 0
 	if !first {
 		opts.Warn = nil // it has been told

@@ -5,14 +5,13 @@ import (
 	"slices"
 
 	"github.com/isopress/isopress/internal/codec"
-	"github.com/isopress/isopress/squashfs"
 )
 
 // How totals are estimated. What a codec makes of its blocks is divided by what something else makes of the same
 // blocks, whose total is better known: the control, or a codec with more draws that it differs less from,
-// as the slow ones do from each other. Errors are those of the mean of what is left of the differences,
-// by those between neighbours, since the draws are spaced evenly; and that of the other total. A slow
-// codec is not measured at all at the middle block size: its ratio to a quick one is taken from between those at the others.
+// as the slow ones do from each other. Of large blocks, the total is that of the smallest ones, and what is estimated is how much they
+// gain. Errors are those of the mean of what is left of the differences, by those between neighbours, since the draws are
+// spaced evenly; and that of the other totals.
 
 // estimate is what a codec makes of all blocks together.
 type estimate struct {
@@ -21,49 +20,81 @@ type estimate struct {
 	press, expand float64 // seconds of one processor
 }
 
-// estimate works out each codec's totals, apart from those that have no draws.
-func (p *population) estimate() {
+// estimate works out each codec's totals, by those of small, a population of the smallest blocks, where it is not nil.
+func (p *population) estimate(small *population) {
 	order := slices.Clone(p.codecs)
 	slices.SortStableFunc(order, func(a, b *candidate) int { return len(b.seen) - len(a.seen) })
 	for i, c := range order {
+		if len(c.seen) == 0 {
+			continue // a proxy, or there are no blocks
+		}
 		slices.SortFunc(c.seen, func(a, b observation) int { return a.block - b.block })
 		c.press = p.amount(c, func(o observation) float64 { return o.press })
-		c.expand = p.amount(c, func(o observation) float64 { return o.expand })
+		c.expand = p.expanding(c)
 		c.total = p.amount(c, observation.bytes)
 		if c.all {
 			continue
 		}
 		_, deviation := p.shareOf(c, observation.bytes)
 		c.error = deviation * p.total()
+		p.bySmall(c, small)
 		for _, hub := range order[:i] {
-			if total, err := p.byHub(c, hub); err < c.error {
-				c.total, c.error = total, err
-			}
+			p.byHub(c, hub)
 		}
 	}
 }
 
 func (o observation) bytes() float64 { return o.size }
 
-// byHub estimates a codec's total from another's.
-func (p *population) byHub(c, hub *candidate) (total, err float64) {
-	if len(hub.seen) < 2*len(c.seen) {
-		return 0, math.Inf(1) // both would be measured with much the same luck
-	}
-	of := make(map[int]float64, len(hub.seen))
-	for _, o := range hub.seen {
-		of[o.block] = o.size
-	}
+// expanding is the seconds that all blocks take to expand, by those that were.
+func (p *population) expanding(c *candidate) float64 {
+	var timed candidate
+	var raw, seconds float64
 	for _, o := range c.seen {
-		if of[o.block] == 0 {
-			return 0, math.Inf(1)
+		if o.expand > 0 {
+			timed.seen = append(timed.seen, o)
+			raw += o.raw
+			seconds += o.expand
 		}
 	}
-	mean, _ := p.shareOf(c, observation.bytes)
-	hubMean, _ := p.shareOf(c, func(o observation) float64 { return of[o.block] })
-	ratio := mean / hubMean
-	_, left := p.shareOf(c, func(o observation) float64 { return o.size - ratio*of[o.block] })
-	return ratio * hub.total, math.Hypot(left*p.total(), ratio*hub.error)
+	if c.all && raw > 0 {
+		return seconds / raw * p.raw
+	}
+	return p.amount(&timed, func(o observation) float64 { return o.expand })
+}
+
+// byHub estimates a codec's totals from another's, where that is better.
+func (p *population) byHub(c, hub *candidate) {
+	if len(hub.seen) < 2*len(c.seen) {
+		return // both would be measured with much the same luck
+	}
+	of := make(map[int]observation, len(hub.seen))
+	for _, o := range hub.seen {
+		of[o.block] = o
+	}
+	for _, o := range c.seen {
+		if of[o.block].size == 0 {
+			return
+		}
+	}
+	ratio := func(f func(observation) float64) float64 {
+		return p.meanShare(c, f) / p.meanShare(c, func(o observation) float64 { return f(of[o.block]) })
+	}
+	r := ratio(observation.bytes)
+	_, left := p.shareOf(c, func(o observation) float64 { return o.size - r*of[o.block].size })
+	if err := math.Hypot(left*p.total(), r*hub.error); err < c.error {
+		c.total, c.error = r*hub.total, err
+		c.press = hub.press * ratio(func(o observation) float64 { return o.press })
+		if !hub.proxy {
+			c.expand = hub.expand * ratio(func(o observation) float64 { return o.expand })
+		}
+	}
+}
+
+// meanShare is what shareOf gives, without the error.
+func (p *population) meanShare(c *candidate, f func(observation) float64) float64 {
+	mean, _ := p.shareOf(c, f)
+	return mean
 }
 
 // shareOf is the mean of what f gives divided by the control's size, and its standard error.
@@ -79,7 +110,7 @@ func (p *population) shareOf(c *candidate, f func(observation) float64) (mean, d
 		last = v
 	}
 	if n > 1 {
-		deviation = math.Sqrt(deviation / (n - 1) / n)
+		deviation = math.Sqrt(deviation/(n-1)/n) * (1 + 2/n) // that of few is in doubt itself: about Student's t
 	}
 	return mean, deviation
 }
@@ -87,8 +118,7 @@ func (p *population) shareOf(c *candidate, f func(observation) float64) (mean, d
 // amount is what f comes to for all blocks.
 func (p *population) amount(c *candidate, f func(observation) float64) (sum float64) {
 	if !c.all {
-		share, _ := p.shareOf(c, f)
-		return share * p.total()
+		return p.meanShare(c, f) * p.total()
 	}
 	for _, o := range c.seen {
 		sum += f(o)
@@ -96,41 +126,73 @@ func (p *population) amount(c *candidate, f func(observation) float64) (sum floa
 	return sum
 }
 
-// Ratios to the anchor of an order, a quick codec that is measured at all block sizes, change little and evenly with the
-// logarithm of the block size: betweenError is how far off that is, as a share.
-var anchors = map[squashfs.Order]string{squashfs.OrderSimilar: "zstd:3", squashfs.OrderDirectory: "lz4"}
+// planError is how far apart, as a share, the smallest blocks and pieces of as many bytes of larger ones are: they begin
+// elsewhere, and hold other small files.
+const planError = 0.003
 
-const betweenError = 0.007
-
-// likeSmall is a level at which libzstd searches blocks of up to 256 KiB in a better way than larger ones
-// (ZSTD_defaultCParameters): there the ratio is that of the smaller blocks.
-const likeSmall = "zstd:15"
-
-// between estimates the codecs of p that have no draws, from populations of a larger and a smaller block size.
-func (p *population) between(large, small *population) {
-	at := math.Log2(float64(p.size)/float64(small.size)) / math.Log2(float64(large.size)/float64(small.size))
-	anchor, l, s := p.anchor(), large.anchor(), small.anchor()
-	for i, c := range p.codecs {
-		if len(c.seen) > 0 || len(p.blocks) == 0 {
-			continue
+// bySmall estimates a codec's totals from those of the smallest blocks: times what it made of the blocks that it compressed whole and in
+// pieces, the one divided by the other. What is large and repeats itself gains most, with all codecs: so the gain in size is compared with
+// the guide's, for which it is known of all blocks, and differs far less from block to block.
+func (p *population) bySmall(c *candidate, small *population) {
+	var of candidate // what was measured in pieces
+	for _, o := range c.seen {
+		if o.pieces.size > 0 {
+			of.seen = append(of.seen, o)
 		}
-		cl, cs, at := large.codecs[i], small.codecs[i], at
-		if c.name == likeSmall {
-			at = 0
+	}
+	if small == nil || len(of.seen) < 2 {
+		return
+	}
+	was := small.codec(c.name)
+	expected := func(o observation) float64 { return o.pieces.size }
+	known, errors := was.total, []float64{was.error / was.total, planError}
+	if guide := p.codec(c.guide); guide != nil {
+		guided := small.codec(c.guide)
+		gain := guide.gains()
+		for _, o := range of.seen {
+			if gain[o.block] == 0 {
+				return
+			}
 		}
-		ratio := func(f func(*candidate) float64) float64 {
-			return f(anchor) * math.Pow(f(cl)/f(l), at) * math.Pow(f(cs)/f(s), 1-at)
-		}
-		c.total = ratio(func(c *candidate) float64 { return c.total })
-		c.press = ratio(func(c *candidate) float64 { return c.press })
-		c.expand = ratio(func(c *candidate) float64 { return c.expand })
-		c.error = c.total * math.Hypot(betweenError, math.Hypot(at*cl.error/cl.total, (1-at)*cs.error/cs.total))
+		expected = func(o observation) float64 { return o.pieces.size * gain[o.block] }
+		known *= guide.total / guided.total
+		errors = append(errors[:1], guide.error/guide.total, guided.error/guided.total)
+	}
+	mean := p.meanShare(&of, observation.bytes)
+	ratio := mean / p.meanShare(&of, expected)
+	_, left := p.shareOf(&of, func(o observation) float64 { return o.size - ratio*expected(o) })
+	total, err := ratio*known, (left/mean)*(left/mean)
+	for _, e := range errors {
+		err += e * e
+	}
+	if err = total * math.Sqrt(err); err < c.error {
+		c.total, c.error = total, err
+		c.press = was.press * p.change(&of, func(m measure) float64 { return m.press })
+		c.expand = was.expand * p.change(&of, func(m measure) float64 { return m.expand })
 	}
 }
 
-func (p *population) anchor() *candidate {
+// gains are a codec's sizes of whole blocks divided by those of their pieces, by block.
+func (c *candidate) gains() map[int]float64 {
+	gain := map[int]float64{}
+	for _, o := range c.seen {
+		if o.pieces.size > 0 {
+			gain[o.block] = o.size / o.pieces.size
+		}
+	}
+	return gain
+}
+
+// change is what f gives of whole blocks, divided by what it gives of their pieces.
+func (p *population) change(c *candidate, f func(measure) float64) float64 {
+	whole := p.meanShare(c, func(o observation) float64 { return f(o.measure) })
+	return whole / p.meanShare(c, func(o observation) float64 { return f(o.pieces) })
+}
+
+// codec is the candidate of a name, or nil.
+func (p *population) codec(name string) *candidate {
 	for _, c := range p.codecs {
-		if c.name == anchors[p.order] {
+		if c.name == name {
 			return c
 		}
 	}
@@ -160,7 +222,7 @@ func (p *population) beside(c *candidate) float64 {
 func (p *population) predict(c *candidate, workers int) Choice {
 	tables := p.beside(c)
 	choice := Choice{
-		Compression: c.name, BlockSize: p.size, Order: p.order.String(),
+		Compression: c.title, BlockSize: p.size, Order: p.order.String(),
 		Size:         int64(c.total + tables),
 		BuildSeconds: c.press / float64(workers), // and what reading the source takes
 		ExpandRate:   kernelRate(p, c),

@@ -14,6 +14,10 @@ import (
 	"github.com/isopress/isopress/squashfs"
 )
 
+func testCandidate(name string, count int, spec codec.Spec) *candidate {
+	return &candidate{advisedCodec: advisedCodec{name: name}, title: name, spec: spec, count: count}
+}
+
 // samplePopulation plans blocks of 4 KiB times a factor, and surveys them.
 func samplePopulation(t *testing.T, a *adviser, tree fs.FS, name string, factor int) *population {
 	t.Helper()
@@ -21,7 +25,7 @@ func samplePopulation(t *testing.T, a *adviser, tree fs.FS, name string, factor 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &population{size: factor << 12, order: squashfs.OrderSimilar, codecs: []*candidate{{name: name, spec: spec}}}
+	p := &population{size: factor << 12, order: squashfs.OrderSimilar, codecs: []*candidate{testCandidate(name, 0, spec)}}
 	p.plan, err = squashfs.Prepare(t.Context(), tree, squashfs.Options{BlockSize: p.size, Order: p.order})
 	if err != nil {
 		t.Fatal(err)
@@ -45,10 +49,10 @@ func TestSampleAgainstAll(t *testing.T) {
 	}
 	p := samplePopulation(t, a, tree, "lz4", 4)
 	more := samplePopulation(t, a, tree, "zstd:9", 4).codecs[0]
-	p.codecs = append(p.codecs, more, &candidate{name: "gzip:9", spec: codec.Spec{Algorithm: codec.Gzip, Level: 9}})
+	p.codecs = append(p.codecs, more, testCandidate("gzip:9", 0, codec.Spec{Algorithm: codec.Gzip, Level: 9}))
 	real := make([]float64, len(p.codecs))
 	for _, c := range p.codecs {
-		c.draws = len(p.blocks)
+		c.count = len(p.blocks)
 	}
 	measure := func() {
 		for _, c := range p.codecs {
@@ -57,7 +61,7 @@ func TestSampleAgainstAll(t *testing.T) {
 		if err := a.sample(t.Context(), []*population{p}, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		p.estimate()
+		p.estimate(nil)
 	}
 	measure()
 	for i, c := range p.codecs {
@@ -65,7 +69,7 @@ func TestSampleAgainstAll(t *testing.T) {
 			t.Errorf("%s: not all of the blocks: %d of %d, error %v", c.name, len(c.seen), len(p.blocks), c.error)
 		}
 	}
-	p.codecs[0].draws, p.codecs[1].draws, p.codecs[2].draws = 128, 128, 32
+	p.codecs[0].count, p.codecs[1].count, p.codecs[2].count = 128, 128, 32
 	measure()
 	for i, c := range p.codecs {
 		off := c.total/real[i] - 1
@@ -82,8 +86,8 @@ func TestByHub(t *testing.T) {
 		p.control[i] = 100
 		p.ends[i] = float64(100 * (i + 1))
 	}
-	hub := &candidate{name: "hub", draws: 64}
-	follower := &candidate{name: "follower", draws: 8}
+	hub := testCandidate("hub", 64, codec.Spec{})
+	follower := testCandidate("follower", 8, codec.Spec{})
 	p.codecs = []*candidate{follower, hub}
 	for _, c := range p.codecs {
 		for _, d := range p.draw(c, false) {
@@ -91,10 +95,10 @@ func TestByHub(t *testing.T) {
 			if c == follower {
 				size *= 0.9
 			}
-			c.seen = append(c.seen, observation{block: d.block, size: size, press: 2, expand: 1, raw: 200})
+			c.seen = append(c.seen, observation{block: d.block, raw: 200, measure: measure{size, 2, 1}})
 		}
 	}
-	p.estimate()
+	p.estimate(nil)
 	if hub.error <= 0 || math.Abs(follower.total/hub.total-0.9) > 1e-12 || math.Abs(follower.error/hub.error-0.9) > 1e-12 {
 		t.Errorf("hub %v ± %v, follower %v ± %v", hub.total, hub.error, follower.total, follower.error)
 	}
@@ -113,7 +117,7 @@ func TestDraw(t *testing.T) {
 	var last []int
 	for _, n := range []int{64, 16, 8} {
 		var blocks []int
-		for _, d := range p.draw(&candidate{draws: n}, false) {
+		for _, d := range p.draw(&candidate{count: n}, false) {
 			blocks = append(blocks, d.block)
 		}
 		slices.Sort(blocks)
@@ -130,27 +134,43 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-// Codecs without draws lie between: by the logarithm of the block size, but for the level that does not.
-func TestBetween(t *testing.T) {
-	make := func(size int, quick, slow, odd float64) *population {
-		return &population{size: size, order: squashfs.OrderSimilar, blocks: []squashfs.Block{{}}, codecs: []*candidate{
-			{name: "zstd:3", seen: []observation{{}}, estimate: estimate{total: quick, press: 1, expand: 1}},
-			{name: "zstd:19", estimate: estimate{total: slow, error: slow / 100, press: 10, expand: 2}},
-			{name: likeSmall, estimate: estimate{total: odd, press: 3, expand: 1}},
-		}}
+// What larger blocks gain a slow codec is found by way of its guide, whatever a block gains by itself; without one, by the
+// blocks alone.
+func TestBySmall(t *testing.T) {
+	of := func(size int, guide, slow float64) *population {
+		p := &population{size: size, pieceSize: 128 << 10, codecs: []*candidate{
+			testCandidate("guide", 0, codec.Spec{}), testCandidate("slow", 0, codec.Spec{}), testCandidate("same", 0, codec.Spec{})}}
+		for i, total := range []float64{guide, slow, slow} {
+			p.codecs[i].estimate = estimate{total: total, error: total / 100, press: 10, expand: 2}
+		}
+		p.codecs[1].guide = "guide"
+		for k := range 8 {
+			p.control = append(p.control, 10)
+			p.ends = append(p.ends, float64(10*(k+1)))
+			gain := 1 / float64(k+1)
+			p.codecs[0].seen = append(p.codecs[0].seen, observation{block: k, measure: measure{10 * gain, 1, 1}, pieces: measure{10, 1, 1}})
+			p.codecs[1].seen = append(p.codecs[1].seen, observation{block: k, measure: measure{8 * gain * 0.9, 3, 1}, pieces: measure{8, 2, 2}})
+			p.codecs[2].seen = append(p.codecs[2].seen, observation{block: k, measure: measure{7.2, 1, 1}, pieces: measure{8, 1, 1}})
+		}
+		return p
 	}
-	large, small := make(1<<20, 100, 64, 90), make(128<<10, 120, 120, 96)
-	p := make(256<<10, 110, 0, 0)
-	p.between(large, small)
-	slow, odd := p.codecs[1], p.codecs[2]
-	if want := 110 * math.Pow(0.64, 1./3); math.Abs(slow.total-want) > 1e-9 || math.Abs(slow.press-10) > 1e-9 || math.Abs(slow.expand-2) > 1e-9 {
-		t.Errorf("%+v, want a total of %v", slow.estimate, want)
+	small, large := of(128<<10, 1000, 800), of(1<<20, 500, 1e6)
+	for i, want := range []float64{500, 800 * 500 / 1000 * 0.9, 720} {
+		c := large.codecs[i]
+		large.bySmall(c, small)
+		if i > 0 && math.Abs(c.total-want) > 1e-9 {
+			t.Errorf("%s: %+v, want a total of %v", c.name, c.estimate, want)
+		}
 	}
-	if slow.error < slow.total*betweenError || slow.error > slow.total*0.011 {
-		t.Errorf("error is %v of %v", slow.error, slow.total)
+	slow, same := large.codecs[1], large.codecs[2]
+	if got, want := slow.error/slow.total, math.Sqrt(3)/100; math.Abs(got-want) > 1e-9 {
+		t.Errorf("error is %v of the total, want %v: that of three totals", got, want)
 	}
-	if math.Abs(odd.total-88) > 1e-9 {
-		t.Errorf("%s: total is %v, want 88", odd.name, odd.total)
+	if got, want := same.error/same.total, math.Hypot(0.01, planError); math.Abs(got-want) > 1e-9 {
+		t.Errorf("error is %v of the total without a guide, want %v", got, want)
+	}
+	if math.Abs(slow.press-15) > 1e-9 || math.Abs(slow.expand-1) > 1e-9 {
+		t.Errorf("press %v, expand %v: want 15 and 1", slow.press, slow.expand)
 	}
 }
 

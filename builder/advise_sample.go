@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"runtime"
+	"slices"
 	"sort"
 	"time"
 
@@ -24,11 +25,12 @@ const controlCodec = "zstd:1"
 
 // population is the blocks of one plan.
 type population struct {
-	size   int // of blocks
-	order  squashfs.Order
-	plan   *squashfs.Plan
-	blocks []squashfs.Block
-	codecs []*candidate
+	size      int // of blocks
+	order     squashfs.Order
+	pieceSize int // of the pieces that blocks are also compressed in
+	plan      *squashfs.Plan
+	blocks    []squashfs.Block
+	codecs    []*candidate
 
 	control []float64 // each block's size, compressed by the control
 	ends    []float64 // of the control's blocks, laid end to end
@@ -39,35 +41,50 @@ type population struct {
 
 // candidate is a compression with what was measured of it.
 type candidate struct {
-	name  string
+	advisedCodec
+	title string
 	spec  codec.Spec
-	draws int // how many there are to be: a power of two; 0 where it is estimated from the other block sizes
+	count int // of the draws that there are to be
 
 	all  bool          // blocks are measured: nothing is estimated
 	seen []observation // by place in the image
 	estimate
 }
 
-// observation is one block, pressed and expanded again.
+// observation is one block, pressed and expanded again: whole, and some also in pieces.
 type observation struct {
-	block         int
+	block int
+	raw   float64
+	measure
+	pieces measure
+}
+
+// measure is what a codec makes of something.
+type measure struct {
 	size          float64
-	press, expand float64 // seconds of one processor
-	raw           float64
+	press, expand float64 // seconds of one processor; 0 is not measured
 }
 
 // task is one draw of one codec.
 type task struct {
 	*population
 	*candidate
-	block int
-	when  float64 // how far its codec is then
-	must  bool    // even when the time is over
-	same  int     // the task that draws the same block, or -1
+	block    int
+	when     float64 // how far its codec is then
+	must     bool    // even when the time is over
+	inPieces bool
+	timed    bool // the expanding, too
+	same     int  // the task that draws the same block, or -1
 }
 
 // leastDraws is how many blocks each codec gets, whatever the time.
 const leastDraws = 8
+
+// mostPieces is how many blocks of a codec are compressed in pieces.
+const mostPieces = 16
+
+// mostTimed is how many blocks of a codec are expanded, to time it.
+const mostTimed = 64
 
 // stretch is how much larger the sample is where the time is given, until it is over.
 const stretch = 64
@@ -89,7 +106,7 @@ func (a *adviser) sample(ctx context.Context, all []*population, deadline time.T
 		if t.same >= 0 || !t.must && !deadline.IsZero() && time.Now().After(deadline) {
 			return nil
 		}
-		o, err := w.observe(t.population, t.block, t.spec)
+		o, err := w.observe(t)
 		results[i] = &o
 		done(int64(o.raw))
 		return err
@@ -139,7 +156,10 @@ const fewBlocks = 24
 // draw lists the blocks that a codec is to be measured on, in such an order that the first of them, too,
 // are spread evenly. The draws of one codec are among those of another that has more.
 func (p *population) draw(c *candidate, longer bool) []task {
-	n := c.draws
+	n := c.count
+	if c.proxy && (n == 0 || len(p.blocks) <= fewBlocks) {
+		return nil
+	}
 	if c.all = len(p.blocks) <= max(n+n/2, fewBlocks); c.all {
 		n = len(p.blocks)
 	} else if longer {
@@ -147,11 +167,13 @@ func (p *population) draw(c *candidate, longer bool) []task {
 	}
 	list := make([]task, n)
 	for k := range list {
-		block := k
+		t := task{population: p, candidate: c, block: k, when: float64(k) / float64(n), must: c.all || k < leastDraws, same: -1}
 		if !c.all {
-			block = p.at(vanDerCorput(uint32(k)) + 1./3) // never near the ends of an interval, whatever n
+			t.block = p.at(vanDerCorput(uint32(k)) + 1./3) // never near the ends of an interval, whatever n
+			t.inPieces = c.pieces && p.size > p.pieceSize && k < mostPieces
 		}
-		list[k] = task{p, c, block, float64(k) / float64(n), c.all || k < leastDraws, -1}
+		t.timed = !c.proxy && (c.all && k%(n/mostTimed+1) == 0 || !c.all && k < mostTimed)
+		list[k] = t
 	}
 	return list
 }
@@ -200,7 +222,7 @@ func (a *adviser) parallel(ctx context.Context, n int, f func(w *adviseWorker, i
 		g.Go(func() error {
 			runtime.LockOSThread() // threadTime is a thread's
 			defer runtime.UnlockOSThread()
-			w := &adviseWorker{engines: map[codec.Spec]codec.Block{}, decoders: map[codec.Algorithm]codec.Decoder{}}
+			w := &adviseWorker{engines: map[engineKey]codec.Block{}, decoders: map[codec.Algorithm]codec.Decoder{}}
 			defer w.close()
 			for i := range next {
 				if err := f(w, i); err != nil {
@@ -231,9 +253,12 @@ func (a *adviser) survey(ctx context.Context, p *population, known map[[32]byte]
 	done := progressOf(a, "survey", int64(p.raw))
 	err = a.parallel(ctx, len(left), func(w *adviseWorker, k int) error {
 		i := left[k]
-		o, err := w.press(p, i, spec)
-		p.control[i] = o.size
-		done(int64(o.raw))
+		if err := w.load(p, i); err != nil {
+			return err
+		}
+		m, err := w.press(spec, p.size, w.raw)
+		p.control[i] = m.size
+		done(int64(len(w.raw)))
 		return err
 	})
 	sum := 0.0
@@ -258,15 +283,20 @@ func progressOf(a *adviser, phase string, total int64) func(int64) {
 	}
 }
 
-// adviseWorker has engines of its own, for one block size.
+// adviseWorker has engines of its own.
 type adviseWorker struct {
-	engines  map[codec.Spec]codec.Block
+	engines  map[engineKey]codec.Block
 	decoders map[codec.Algorithm]codec.Decoder
 	read     *population // whose block raw is
 	block    int
 	raw, out []byte
 	back     []byte
 	comp     []byte
+}
+
+type engineKey struct {
+	codec.Spec
+	size int // of blocks
 }
 
 func (w *adviseWorker) close() {
@@ -276,76 +306,106 @@ func (w *adviseWorker) close() {
 }
 
 func (w *adviseWorker) engine(spec codec.Spec, size int) (codec.Block, error) {
-	if b := w.engines[spec]; b != nil {
+	key := engineKey{spec, size}
+	if b := w.engines[key]; b != nil {
 		return b, nil
 	}
 	b, err := codec.NewBlock(spec, size)
 	if err == nil {
-		w.engines[spec] = b
+		w.engines[key] = b
 	}
 	return b, err
 }
 
-// press reads a block and compresses it.
-func (w *adviseWorker) press(p *population, block int, spec codec.Spec) (o observation, err error) {
-	if w.read != p || w.block != block {
-		if w.raw, err = p.plan.ReadBlock(p.blocks[block], w.raw); err != nil {
-			w.read = nil
-			return o, err
-		}
-		w.read, w.block = p, block
+// load reads a block, if it is not the one that was read last.
+func (w *adviseWorker) load(p *population, block int) (err error) {
+	if w.read == p && w.block == block {
+		return nil
 	}
-	engine, err := w.engine(spec, p.size)
-	if err != nil {
+	w.read, w.block = p, block
+	if w.raw, err = p.plan.ReadBlock(p.blocks[block], w.raw); err != nil {
+		w.read = nil
+	}
+	return err
+}
+
+// observe measures a draw: how small the block becomes, and how long that and expanding it takes.
+func (w *adviseWorker) observe(t *task) (observation, error) {
+	if err := w.load(t.population, t.block); err != nil {
+		return observation{}, err
+	}
+	o := observation{block: t.block, raw: float64(len(w.raw))}
+	var err error
+	if o.measure, err = w.measure(t, t.size, w.raw); err != nil || !t.inPieces {
 		return o, err
 	}
-	if w.comp == nil {
-		w.comp = make([]byte, 0, codec.Bound(p.size))
+	for piece := range slices.Chunk(w.raw, t.pieceSize) {
+		m, err := w.measure(t, t.pieceSize, piece)
+		if err != nil {
+			return o, err
+		}
+		o.pieces.size += m.size
+		o.pieces.press += m.press
+		o.pieces.expand += m.expand
 	}
-	o = observation{block: block, raw: float64(len(w.raw)), size: float64(len(w.raw))}
+	return o, nil
+}
+
+// measure compresses data as a block of a size, and expands it if that is to be timed.
+func (w *adviseWorker) measure(t *task, size int, data []byte) (measure, error) {
+	m, err := w.press(t.spec, size, data)
+	if err == nil && t.timed {
+		m.expand, err = w.expand(t.spec.Algorithm, data)
+	}
+	return m, err
+}
+
+// press compresses data as a block of a size.
+func (w *adviseWorker) press(spec codec.Spec, size int, data []byte) (m measure, err error) {
+	engine, err := w.engine(spec, size)
+	if err != nil {
+		return m, err
+	}
+	if bound := codec.Bound(size); cap(w.comp) < bound {
+		w.comp = make([]byte, 0, bound)
+	}
+	m.size = float64(len(data))
 	begin := threadTime()
-	w.out, err = engine.Compress(w.comp, w.raw)
-	o.press = (threadTime() - begin).Seconds()
+	w.out, err = engine.Compress(w.comp, data)
+	m.press = (threadTime() - begin).Seconds()
 	if w.out != nil {
-		o.size = float64(len(w.out))
+		m.size = float64(len(w.out))
 	}
-	return o, err
+	return m, err
 }
 
-// observe measures a block: how small it becomes, and how long that and expanding it takes.
-func (w *adviseWorker) observe(p *population, block int, spec codec.Spec) (observation, error) {
-	o, err := w.press(p, block, spec)
-	if err == nil {
-		err = w.expand(spec.Algorithm, &o)
-	}
-	return o, err
-}
+// A block is expanded so often, and the quickest counts; but not again once it took so many seconds.
+const (
+	expandings = 3
+	longEnough = 0.004
+)
 
-// expandings is how often a block is expanded; the quickest counts.
-const expandings = 3
-
-// expand measures how long the block that was pressed last takes to expand.
-func (w *adviseWorker) expand(a codec.Algorithm, o *observation) error {
-	if len(w.back) < len(w.raw) {
-		w.back = make([]byte, len(w.raw))
+// expand measures how long the data that was pressed last takes to expand.
+func (w *adviseWorker) expand(a codec.Algorithm, data []byte) (seconds float64, err error) {
+	if len(w.back) < len(data) {
+		w.back = make([]byte, len(data))
 	}
 	d := w.decoders[a]
 	if d == nil {
-		var err error
 		if d, err = codec.NewDecoder(a); err != nil {
-			return err
+			return 0, err
 		}
 		w.decoders[a] = d
 	}
-	o.expand = math.Inf(1)
-	for range expandings {
+	seconds = math.Inf(1)
+	for n := 0; n < expandings && (n == 0 || seconds < longEnough); n++ {
 		begin := threadTime()
 		if w.out == nil {
-			copy(w.back, w.raw)
-		} else if _, err := d.Decode(w.back[:len(w.raw)], w.out); err != nil {
-			return err
+			copy(w.back, data)
+		} else if _, err := d.Decode(w.back[:len(data)], w.out); err != nil {
+			return 0, err
 		}
-		o.expand = min(o.expand, (threadTime() - begin).Seconds())
+		seconds = min(seconds, (threadTime() - begin).Seconds())
 	}
-	return nil
+	return seconds, nil
 }

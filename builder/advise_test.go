@@ -64,7 +64,7 @@ func TestAdviseFewBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := len(advised) * len(advisedSizes); len(advice.Choices) != want {
+	if want := 11 * len(advisedSizes); len(advice.Choices) != want {
 		t.Errorf("%d choices, want %d", len(advice.Choices), want)
 	}
 	if advice.Files != 42 || advice.WorkingSet.Files == 0 || !advice.WorkingSet.Assumed || !strings.Contains(advice.Text, "--compression") {
@@ -105,7 +105,7 @@ func TestAdviseWorkingSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := a.population(t.Context(), tree, 1, squashfs.OrderDirectory, &memoryCache{})
+	p, err := a.population(t.Context(), tree, 0, squashfs.OrderDirectory, &memoryCache{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestReadSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := a.population(t.Context(), tree, 1, squashfs.OrderDirectory, &memoryCache{})
+	p, err := a.population(t.Context(), tree, 0, squashfs.OrderDirectory, &memoryCache{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestAdviseNoTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := samplePopulation(t, a, tree, "zstd:3", 4)
-	p.codecs[0].draws = 16
+	p.codecs[0].count = 16
 	if err := a.sample(t.Context(), []*population{p}, time.Now().Add(-time.Second)); err != nil {
 		t.Fatal(err)
 	}

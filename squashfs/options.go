@@ -90,6 +90,9 @@ type Options struct {
 	// BlockList adds a list of the blocks behind the image, so that it can be a Base:
 	// about 26 bytes a block, rounded up to 4 KiB, where it has four blocks or more.
 	BlockList bool
+	// Sketches has files sketched whatever the order, as OrderSimilar needs them: so that what Trees keeps
+	// serves plans of all orders.
+	Sketches bool
 	// Trees, where not nil, keeps what is known of files that are known not to
 	// have changed: these are not read for the plan. It is not used with Exclude.
 	Trees Cache

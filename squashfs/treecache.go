@@ -62,7 +62,9 @@ const (
 )
 
 // sketches tells whether files get sketches.
-func (x *indexer) sketches() bool { return x.opts.Order == OrderSimilar && !x.opts.NoFragments }
+func (x *indexer) sketches() bool {
+	return (x.opts.Order == OrderSimilar || x.opts.Sketches) && !x.opts.NoFragments
+}
 
 // keepTree keeps a tree that was walked, once its files are hashed: whole is one that has
 // nothing special in it.

@@ -21,6 +21,7 @@ type adviseFlags struct {
 	workingSet string
 	html       string
 	time       time.Duration
+	speed      float64
 }
 
 var adviseVerb = verb{
@@ -35,6 +36,7 @@ var adviseVerb = verb{
 			strings.Join(builder.StorageNames(), ", ")+", or a file or device to measure")
 		f.set.StringVar(&a.workingSet, "working-set", "", "`FILE` with the paths that are read, a line each, in their order, a directory for all in it; - is stdin (default: the files of a tenth of all directories)")
 		f.set.DurationVar(&a.time, "time", 0, "how `LONG` to sample, beside reading the source: fewer blocks or more (default: as many as tell the sizes within 3 %)")
+		f.set.Float64Var(&a.speed, "reader-speed", 1, "how quick one core of the machine that reads the image is, of this one's: 0.5 is half as quick, `FACTOR` of the column \"expands\"")
 		f.set.StringVar(&a.html, "html", "", "write the table, and a plot of size against reading time, to `FILE`")
 	},
 	quiet:    "no progress",
@@ -75,6 +77,9 @@ func runAdvise(ctx context.Context, a *app, f *flags, args []string) error {
 func (a *app) adviseOptions(ctx context.Context, f *flags, args []string) (o builder.AdviseOptions, err error) {
 	if f.set.Changed("time") && f.advise.time <= 0 {
 		return o, usagef("--time %v: must be positive", f.advise.time)
+	}
+	if o.ReaderSpeed = f.advise.speed; !(o.ReaderSpeed > 0) || o.ReaderSpeed > 1e6 {
+		return o, usagef("--reader-speed %v: must be positive, such as 0.5", o.ReaderSpeed)
 	}
 	if o.Storage, err = builder.ParseStorage(f.advise.storage); err != nil {
 		return o, usageError{err}

@@ -20,6 +20,7 @@ set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
+. "$here/advise-lib.sh"
 isopress=${ISOPRESS:-$here/../../bin/isopress}
 choices=zstd:19@1M,zstd:3@128K,lz4@1M rate=20 sizes_only='' advice=''
 command_line="testdata/bench/advise.sh $*"
@@ -48,31 +49,6 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT TERM HUP
 mkdir "$work/mnt"
-
-# said CODEC BLOCKSIZE FIELD of the advice.
-said() {
-  jq --arg c "$1" --argjson b "$(numfmt --from=iec "$2")" \
-    ".choices[] | select(.block_size == \$b and (.compression == \$c or .compression == \$c + \":6\")) | .$3" "$work/advice"
-}
-
-build() { # build CODEC BLOCKSIZE prints the seconds
-  local begin
-  begin=$(date +%s.%N)
-  "$isopress" squashfs "${source[@]}" --compression "$1" --block-size "$2" --cache off -q -o "$work/image"
-  awk -v a="$begin" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }'
-}
-
-# working_set lists the files of a tenth of an image's directories, by a hash of their paths.
-working_set() {
-  mount -t squashfs -o ro,loop "$work/image" "$work/mnt"
-  (cd "$work/mnt" && find . -type f -printf '%P\0') | python3 -c '
-import hashlib, os, sys
-for p in sorted(sys.stdin.buffer.read().split(b"\0")[:-1], key=lambda p: p.split(b"/")):
-    if hashlib.sha256(os.path.dirname(p)).digest()[0] < 26 and b"\n" not in p:
-        print(os.fsdecode(p))' > "$work/list"
-  umount "$work/mnt"
-  tr '\n' '\0' < "$work/list" > "$work/list0"
-}
 
 # limit DEVICE has what joins the group read from it at the rate.
 limit() {

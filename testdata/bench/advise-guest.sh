@@ -1,0 +1,108 @@
+#!/bin/bash
+# Hold the reading times that `isopress advise` predicts against those of a virtual machine whose disk is held to a
+# rate: a guest with one processor mounts an image of some of the choices, with nothing in its caches, and reads a
+# working set; its own clock counts. A table in Markdown.
+#
+#   testdata/bench/advise-guest.sh [OPTIONS] SOURCE...
+#
+# SOURCE is given to isopress as it is: --root DIR, or --closure FILE --registration FILE.
+# OPTIONS:
+#   --choices LIST   CODEC@BLOCKSIZE with commas between them (default: zstd:19@1M,zstd:3@128K,lz4@1M,xz@256K)
+#   --storage MB     megabytes a second (default: 2)
+#   --kernel FILE, --modules DIR
+#                    a kernel, and the directory with its lib/modules (default: of bin/closure, which
+#                    testdata/make-closure makes)
+#
+# QEMU emulates the processor, several times slower than this machine's: how many times, is measured with an image of
+# zstd:3 in blocks of 128K on a disk that is not held back, and told to advise by --reader-speed for all of them.
+#
+# Environment: ISOPRESS names the program (default: bin/isopress); TMPDIR is where the images go, one at a time.
+set -euo pipefail
+export LC_ALL=C
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
+. "$here/advise-lib.sh"
+isopress=${ISOPRESS:-$here/../../bin/isopress}
+choices=zstd:19@1M,zstd:3@128K,lz4@1M,xz@256K rate=2 kernel='' modules=''
+command_line="testdata/bench/advise-guest.sh $*"
+while [ $# -gt 0 ]; do
+  case $1 in
+    --choices) choices=$2 ;;
+    --storage) rate=$2 ;;
+    --kernel) kernel=$2 ;;
+    --modules) modules=$2 ;;
+    *) break ;;
+  esac
+  shift 2
+done
+[ $# -gt 0 ] || usage
+need "$isopress" "go build -o bin/ ./cmd/..."
+need jq "Debian: apt install jq"
+need qemu-system-x86_64 "Debian: apt install qemu-system-x86"
+need /bin/busybox "Debian: apt install busybox-static"
+closure=$here/../../bin/closure
+[ -n "$kernel" ] || kernel=$(readlink "$closure/result")/kernel
+[ -n "$modules" ] || modules=$(readlink "$closure/result")/kernel-modules
+need "$kernel" "give --kernel, or make bin/closure by testdata/make-closure"
+
+source=("$@")
+work=$(mktemp -d)
+clean() { umount -l "$work/mnt" 2>/dev/null || true; rm -rf "$work"; }
+trap clean EXIT
+trap 'exit 130' INT TERM HUP
+mkdir "$work/mnt"
+
+# The guest's init prints the seconds of reading the working set, and the sectors read from the disk.
+make_initrd() {
+  cat > "$work/init" <<'END'
+#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev
+for m in $($b cat /etc/isopress/modules); do $b insmod "$m"; done
+$b mount -t squashfs -o ro /dev/vda /mnt || $b poweroff -f
+cd /mnt
+read -r begin rest < /proc/uptime
+$b xargs -0 $b cat < /list0 > /dev/null && read -r end rest < /proc/uptime
+read -r ios merged sectors rest < /sys/block/vda/stat
+echo "GUEST-READ $begin $end $sectors"
+$b poweroff -f
+END
+  chmod +x "$work/init"
+  mkdir -p "$work/dirs"/{proc,sys,dev,mnt}
+  "$isopress" initrd --kernel-modules "$modules" --module virtio_pci --module virtio_blk --module squashfs --init none \
+    --add "$work/init:/init" --add /bin/busybox:/bin/busybox --add "$work/list0:/list0" --add "$work/dirs/proc:/proc" \
+    --add "$work/dirs/sys:/sys" --add "$work/dirs/dev:/dev" --add "$work/dirs/mnt:/mnt" -q -o "$work/initrd"
+}
+
+# guest BYTES-A-SECOND prints the seconds and the bytes; of 0, as quick as can be.
+guest() {
+  cat "$work/image" >/dev/null # the throttle is the limit, not what the image lies on
+  qemu-system-x86_64 -accel tcg -m 768 -nodefaults -display none -serial "file:$work/console" -no-reboot \
+    -kernel "$kernel" -initrd "$work/initrd" -append 'console=ttyS0 loglevel=4 panic=-1' \
+    -drive "file=$work/image,if=none,id=image,format=raw,readonly=on,throttling.bps-read=$1" -device virtio-blk-pci,drive=image
+  awk '/^GUEST-READ/ { print $3 - $2, $4 * 512; ok = 1 } END { exit !ok }' "$work/console" || { cat "$work/console" >&2; die "the guest failed"; }
+}
+
+build zstd:3 128K >/dev/null
+working_set
+make_initrd
+read -r took bytes <<< "$(guest 0)"
+advise() { "$isopress" advise "${source[@]}" --working-set "$work/list" -q --json "$@" > "$work/advice"; }
+advise --storage 1000GB/s --time 10s # expanding alone counts, and its rate needs few samples
+speed=$(said zstd:3 128K read_seconds | awk -v took="$took" '{ printf "%.4f", $1 / took }')
+advise --storage "${rate}MB/s" --reader-speed "$speed"
+
+echo "$(machine); load before: $(cut -d ' ' -f 1 /proc/loadavg); $rate MB/s; the guest's processor is $speed times as quick: $(wc -l < "$work/list") files in $took s."
+echo
+echo "    $command_line"
+echo
+echo "| compression | block | predicted s | real s | off by | predicted MB | real MB | of it expanding, predicted |"
+echo "|---|--:|--:|--:|--:|--:|--:|--:|"
+while IFS=@ read -r codec size; do
+  build "$codec" "$size" >/dev/null
+  read -r took bytes <<< "$(guest $((rate * 1000000)))"
+  predicted=$(said "$codec" "$size" read_seconds) read=$(said "$codec" "$size" read_bytes)
+  awk -v codec="$codec" -v size="$size" -v p="$predicted" -v took="$took" -v r="$read" -v bytes="$bytes" -v rate="$rate" 'BEGIN {
+    printf "| %s | %s | %.2f | %.2f | %+.1f %% | %.1f | %.1f | %.0f %% |\n", codec, size, p, took, 100 * (p / took - 1), r / 1e6, bytes / 1e6,
+      100 * (1 - r / rate / 1e6 / p) }'
+done < <(tr , '\n' <<< "$choices")
