@@ -148,6 +148,8 @@ type adviser struct {
 
 	prepare time.Duration // the shortest time that reading the source took
 
+	raw []string // files of an image that are not compressed, as boot loaders read them
+
 	small [2]*population // by order, of the smallest block size: what was estimated
 }
 
@@ -245,7 +247,7 @@ func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order sq
 		}
 	}
 	opts := a.squashfsOptions()
-	opts.BlockSize, opts.Order = p.size, order
+	opts.BlockSize, opts.Order, opts.Raw = p.size, order, a.raw
 	opts.Trees, opts.TreeKey, opts.Sketches = trees, topLevel, true
 	first := a.prepare == 0
 	if !first {
@@ -266,8 +268,12 @@ func (a *adviser) population(ctx context.Context, tree fs.FS, size int, order sq
 	}
 	p.blocks = p.plan.Blocks()
 	st := p.plan.Stats()
-	p.count, p.tables = len(p.blocks), float64(p.plan.MaxSize()-st.PlannedBytes)
-	a.advice.Files, a.advice.Bytes, a.advice.Unique = st.Files, st.Bytes, st.PlannedBytes
+	left := int64(0)
+	for _, b := range p.blocks {
+		left += int64(b.Size())
+	}
+	p.count, p.tables, p.uncompressed = len(p.blocks), float64(p.plan.MaxSize()-st.PlannedBytes), float64(st.PlannedBytes-left)
+	a.advice.Files, a.advice.Bytes, a.advice.Unique = st.Files, st.Bytes, left
 	return p, nil
 }
 

@@ -215,7 +215,7 @@ func (p *population) beside(c *candidate) float64 {
 	if c.spec.Algorithm == codec.LZ4 {
 		ratio = tablesRatioLZ4
 	}
-	return max(p.tables-listBound*n, 0)*ratio + listEntry*n
+	return max(p.tables-listBound*n, 0)*ratio + listEntry*n + p.uncompressed
 }
 
 // predict is what the estimates say of a codec.

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ func (a *adviser) openImage() (fs.FS, error) {
 		return nil, err
 	}
 	a.files = append(a.files, f)
-	r, within, err := a.imageSquashfs(f, size)
+	r, within, also, err := a.imageSquashfs(f, size)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.Image, err)
 	}
@@ -27,17 +28,23 @@ func (a *adviser) openImage() (fs.FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.Image, err)
 	}
-	a.excluder, err = a.validate()
+	if a.raw, err = findEqual(tree, also); err != nil {
+		return nil, fmt.Errorf("%s: %w", a.Image, err)
+	}
+	if a.excluder, err = a.validate(); len(a.excluder) > 0 {
+		a.raw = nil // it may be one that is left out
+	}
 	return tree, err
 }
 
-func (a *adviser) imageSquashfs(f *os.File, size int64) (io.ReaderAt, int64, error) {
+// imageSquashfs finds an ISO's largest squashfs, and the ISO's files that lie within it.
+func (a *adviser) imageSquashfs(f *os.File, size int64) (io.ReaderAt, int64, []*io.SectionReader, error) {
 	image, err := iso.Open(f, size)
 	if errors.Is(err, iso.ErrNotISO) {
-		return f, size, nil
+		return f, size, nil, nil
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, nil, err
 	}
 	var best io.ReaderAt
 	var bestSize int64
@@ -55,7 +62,86 @@ func (a *adviser) imageSquashfs(f *os.File, size int64) (io.ReaderAt, int64, err
 	if found > 1 {
 		a.warn("%s: of %d squashfs, the largest counts: %s", a.Image, found, bestName)
 	}
-	return best, bestSize, err
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	also, err := filesWithin(image, f, bestName)
+	return best, bestSize, also, err
+}
+
+// filesWithin are the files of an ISO that lie within another one of its files, as kernel and initrd of our own do.
+func filesWithin(image *iso.Image, r io.ReaderAt, holder string) (within []*io.SectionReader, err error) {
+	extents, err := image.Extents(holder)
+	if err != nil || len(extents) == 0 {
+		return nil, err
+	}
+	begin, end := extents[0].Offset, extents[len(extents)-1].Offset+extents[len(extents)-1].Size
+	err = fs.WalkDir(image.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || name == holder {
+			return err
+		}
+		e, err := image.Extents(name)
+		if err == nil && len(e) == 1 && e[0].Size > 0 && e[0].Offset > begin && e[0].Offset+e[0].Size <= end {
+			within = append(within, io.NewSectionReader(r, e[0].Offset, e[0].Size))
+		}
+		return err
+	})
+	return within, err
+}
+
+// findEqual lists a tree's files that have the content of one of those that are given.
+func findEqual(tree fs.FS, those []*io.SectionReader) (names []string, err error) {
+	if len(those) == 0 {
+		return nil, nil
+	}
+	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		for _, r := range those {
+			if info.Size() != r.Size() {
+				continue
+			}
+			equal, err := hasContent(tree, name, r)
+			if err != nil {
+				return err
+			}
+			if equal {
+				names = append(names, name)
+				break
+			}
+		}
+		return nil
+	})
+	return names, err
+}
+
+// hasContent tells whether a file has the content of r, which is as long.
+func hasContent(tree fs.FS, name string, r *io.SectionReader) (bool, error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // read only: nothing is lost with its error
+	mine, other := make([]byte, 1<<16), make([]byte, 1<<16)
+	for at := int64(0); at < r.Size(); {
+		n := int(min(int64(len(mine)), r.Size()-at))
+		if _, err := io.ReadFull(f, mine[:n]); err != nil {
+			return false, fmt.Errorf("%s: %w", name, err)
+		}
+		if _, err := r.ReadAt(other[:n], at); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(mine[:n], other[:n]) {
+			return false, nil
+		}
+		at += int64(n)
+	}
+	return true, nil
 }
 
 // eachSquashfs calls f for the squashfs files of an ISO but those to skip, in the order of their paths. One with

@@ -32,11 +32,12 @@ type population struct {
 	blocks    []squashfs.Block
 	codecs    []*candidate
 
-	control []float64 // each block's size, compressed by the control
-	ends    []float64 // of the control's blocks, laid end to end
-	raw     float64
-	count   int     // of blocks
-	tables  float64 // bound on the bytes that are in no block
+	control      []float64 // each block's size, compressed by the control
+	ends         []float64 // of the control's blocks, laid end to end
+	raw          float64
+	count        int     // of blocks
+	tables       float64 // bound on the bytes that are in no block
+	uncompressed float64 // bytes of files that are no blocks
 }
 
 // candidate is a compression with what was measured of it.

@@ -285,3 +285,55 @@ func TestAdviseForeignISO(t *testing.T) {
 		t.Errorf("warnings are %q", warnings)
 	}
 }
+
+// The kernel of one of our own ISOs is not compressed, and is not counted as if it were.
+func TestAdviseOwnISO(t *testing.T) {
+	dir := t.TempDir()
+	kernel, err := os.ReadFile(testenv.Closure(t).Kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, image := filepath.Join(dir, "tree"), filepath.Join(dir, "image.iso")
+	writeOld(t, filepath.Join(tree, "vmlinuz"), string(kernel))
+	writeOld(t, filepath.Join(tree, "vmlinuz.old"), string(kernel[:len(kernel)-1])+"x")
+	writeOld(t, filepath.Join(tree, "sbin/init"), "#!/bin/sh")
+	writeOld(t, filepath.Join(dir, "initrd"), "070701")
+	o := Options{Source: Source{Root: tree}, Output: image, BlockSize: 128 << 10,
+		Boot: Boot{Kernel: filepath.Join(tree, "vmlinuz"), Initrd: filepath.Join(dir, "initrd")}}
+	if o.Compression, err = squashfs.ParseCompression("zstd:3"); err != nil {
+		t.Fatal(err)
+	}
+	built, err := Build(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &adviser{AdviseOptions: AdviseOptions{Image: image}, advice: &Advice{Workers: 2}}
+	defer a.close()
+	files, err := a.openTree(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(a.raw, []string{"vmlinuz"}) {
+		t.Errorf("raw files are %q", a.raw)
+	}
+	p, err := a.population(t.Context(), files, 0, squashfs.OrderSimilar, &memoryCache{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.codecs = []*candidate{p.codec("zstd:3")}
+	p.codecs[0].count = len(p.blocks)
+	if err := a.survey(t.Context(), p, map[[32]byte]float64{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.sample(t.Context(), []*population{p}, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	p.estimate(nil)
+	got := p.predict(p.codecs[0], 1).Size + a.advice.Beside
+	if d := float64(got - built.Size); math.Abs(d) > 0.005*float64(built.Size) {
+		t.Errorf("%d bytes predicted, %d built", got, built.Size)
+	}
+	if want := int64(len(kernel)) + 9; a.advice.Unique != want {
+		t.Errorf("%d bytes to compress, want %d", a.advice.Unique, want)
+	}
+}
