@@ -79,7 +79,7 @@ type task struct {
 }
 
 // leastDraws is how many blocks each codec gets, whatever the time.
-const leastDraws = 8
+const leastDraws = 4
 
 // mostPieces is how many blocks of a codec are compressed in pieces.
 const mostPieces = 16

@@ -337,3 +337,18 @@ func TestAdviseOwnISO(t *testing.T) {
 		t.Errorf("%d bytes to compress, want %d", a.advice.Unique, want)
 	}
 }
+
+// A reader half as quick expands half as much in a second, and a working set is read in the time that goes with that.
+func TestAdviseReaderSpeed(t *testing.T) {
+	o := AdviseOptions{Options: Options{Source: Source{Root: adviseTree(t)}}, Storage: Storage{Name: "x", Rate: 1e6}, ReaderSpeed: 1e-4}
+	advice, err := Advise(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range advice.Choices {
+		expanding := c.ReadSeconds - float64(c.ReadBytes)/1e6
+		if least := float64(advice.WorkingSet.Bytes) / c.ExpandRate; c.ExpandRate > 1e6 || expanding < 0.99*least {
+			t.Errorf("%s: %.0f bytes a second, %v s for the expanding, want %v or more", c.Compression, c.ExpandRate, expanding, least)
+		}
+	}
+}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/isopress/isopress/builder"
 )
@@ -18,13 +20,14 @@ var adviceHTML string
 const (
 	plotWidth, plotHeight = 860, 460
 	plotLeft, plotBottom  = 70, 50
-	plotMargin            = 20
+	plotMargin            = 30
 )
 
 // advicePage is what the template shows.
 type advicePage struct {
 	*builder.Advice
-	Points         []plotPoint
+	Rows           []plotPoint // of the table
+	Points         []plotPoint // the same, what matters most last: over the others
 	Line           string // through the Pareto-optimal ones
 	XTicks, YTicks []plotTick
 	Width, Height  int
@@ -39,6 +42,17 @@ type plotPoint struct {
 	Labelled       bool
 	Advised        bool
 	Left           bool // the label, of the point
+}
+
+// weight is greater of what is drawn later.
+func (p plotPoint) weight() int {
+	switch {
+	case p.Advised:
+		return 2
+	case p.Pareto:
+		return 1
+	}
+	return 0
 }
 
 type plotTick struct {
@@ -94,18 +108,22 @@ func plot(a *builder.Advice) *advicePage {
 			Tooltip: fmt.Sprintf("%s: %s, read in %s, built in %s", label, bytesText(c.Size), secondsText(c.ReadSeconds), secondsText(c.BuildSeconds))}
 		point.Advised = c == advised
 		point.Left = point.X > float64(p.Right-labelWidth)
-		if c.Pareto {
+		if c.Pareto || point.Advised {
 			point.Radius = 5
+		}
+		if c.Pareto {
 			p.Line += fmt.Sprintf("%.1f,%.1f ", point.X, point.Y) // they come sorted by size
 		}
-		p.Points = append(p.Points, point)
+		p.Rows = append(p.Rows, point)
 	}
 	p.label()
+	p.Points = slices.Clone(p.Rows)
+	slices.SortStableFunc(p.Points, func(a, b plotPoint) int { return cmp.Compare(a.weight(), b.weight()) })
 	for _, v := range sizes.ticks() {
-		p.XTicks = append(p.XTicks, plotTick{x(v), fmt.Sprintf("%g MiB", v)})
+		p.XTicks = append(p.XTicks, plotTick{x(v), fmt.Sprintf("%.6g MiB", v)})
 	}
 	for _, v := range times.ticks() {
-		p.YTicks = append(p.YTicks, plotTick{y(v), fmt.Sprintf("%g s", v)})
+		p.YTicks = append(p.YTicks, plotTick{y(v), fmt.Sprintf("%.6g s", v)})
 	}
 	return p
 }
@@ -127,8 +145,8 @@ func (p *advicePage) label() {
 		taken = append(taken, q)
 	}
 	for _, advised := range []bool{true, false} {
-		for i := range p.Points {
-			if q := &p.Points[i]; (q.Pareto || advised) && q.Advised == advised {
+		for i := range p.Rows {
+			if q := &p.Rows[i]; (q.Pareto || advised) && q.Advised == advised {
 				try(q)
 			}
 		}

@@ -9,6 +9,7 @@
 # OPTIONS:
 #   --choices LIST   CODEC@BLOCKSIZE with commas between them (default: zstd:19@1M,zstd:3@128K,lz4@1M,xz@256K)
 #   --storage MB     megabytes a second (default: 2)
+#   --read PERCENT   of all directories, whose files are read (default: 10)
 #   --kernel FILE, --modules DIR
 #                    a kernel, and the directory with its lib/modules (default: of bin/closure, which
 #                    testdata/make-closure makes)
@@ -23,12 +24,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 . "$here/advise-lib.sh"
 isopress=${ISOPRESS:-$here/../../bin/isopress}
-choices=zstd:19@1M,zstd:3@128K,lz4@1M,xz@256K rate=2 kernel='' modules=''
+choices=zstd:19@1M,zstd:3@128K,lz4@1M,xz@256K rate=2 read=10 kernel='' modules=''
 command_line="testdata/bench/advise-guest.sh $*"
 while [ $# -gt 0 ]; do
   case $1 in
     --choices) choices=$2 ;;
     --storage) rate=$2 ;;
+    --read) read=$2 ;;
     --kernel) kernel=$2 ;;
     --modules) modules=$2 ;;
     *) break ;;
@@ -58,7 +60,7 @@ make_initrd() {
 #!/bin/busybox sh
 b=/bin/busybox
 $b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev
-for m in $($b cat /etc/isopress/modules); do $b insmod "$m"; done
+while read -r m needs; do $b insmod "$m"; done < /etc/isopress/modules
 $b mount -t squashfs -o ro /dev/vda /mnt || $b poweroff -f
 cd /mnt
 read -r begin rest < /proc/uptime
@@ -84,7 +86,7 @@ guest() {
 }
 
 build zstd:3 128K >/dev/null
-working_set
+working_set "$read"
 make_initrd
 read -r took bytes <<< "$(guest 0)"
 advise() { "$isopress" advise "${source[@]}" --working-set "$work/list" -q --json "$@" > "$work/advice"; }
@@ -101,8 +103,8 @@ echo "|---|--:|--:|--:|--:|--:|--:|--:|"
 while IFS=@ read -r codec size; do
   build "$codec" "$size" >/dev/null
   read -r took bytes <<< "$(guest $((rate * 1000000)))"
-  predicted=$(said "$codec" "$size" read_seconds) read=$(said "$codec" "$size" read_bytes)
-  awk -v codec="$codec" -v size="$size" -v p="$predicted" -v took="$took" -v r="$read" -v bytes="$bytes" -v rate="$rate" 'BEGIN {
+  predicted=$(said "$codec" "$size" read_seconds) content=$(said "$codec" "$size" read_bytes)
+  awk -v codec="$codec" -v size="$size" -v p="$predicted" -v took="$took" -v r="$content" -v bytes="$bytes" -v rate="$rate" 'BEGIN {
     printf "| %s | %s | %.2f | %.2f | %+.1f %% | %.1f | %.1f | %.0f %% |\n", codec, size, p, took, 100 * (p / took - 1), r / 1e6, bytes / 1e6,
       100 * (1 - r / rate / 1e6 / p) }'
 done < <(tr , '\n' <<< "$choices")

@@ -14,14 +14,14 @@ build() { # build CODEC BLOCKSIZE prints the seconds
   awk -v a="$begin" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }'
 }
 
-# working_set lists the files of a tenth of an image's directories, by a hash of their paths.
+# working_set [PERCENT] lists the files of a tenth of an image's directories, or another share, by a hash of their paths.
 working_set() {
   mount -t squashfs -o ro,loop "$work/image" "$work/mnt"
   (cd "$work/mnt" && find . -type f -printf '%P\0') | python3 -c '
 import hashlib, os, sys
 for p in sorted(sys.stdin.buffer.read().split(b"\0")[:-1], key=lambda p: p.split(b"/")):
-    if hashlib.sha256(os.path.dirname(p)).digest()[0] < 26 and b"\n" not in p:
-        print(os.fsdecode(p))' > "$work/list"
+    if hashlib.sha256(os.path.dirname(p)).digest()[0] * 100 < 256 * int(sys.argv[1]) and b"\n" not in p:
+        print(os.fsdecode(p))' "${1:-10}" > "$work/list"
   umount "$work/mnt"
   tr '\n' '\0' < "$work/list" > "$work/list0"
 }
