@@ -28,7 +28,7 @@ type advicePage struct {
 	*builder.Advice
 	Rows           []plotPoint // of the table
 	Points         []plotPoint // the same, what matters most last: over the others
-	Line           string // through the Pareto-optimal ones
+	Line           string      // through the Pareto-optimal ones
 	XTicks, YTicks []plotTick
 	Width, Height  int
 	Left, Bottom   int
