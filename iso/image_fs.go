@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/isopress/isopress/internal/treefs"
 )
 
 // maxLinks is how many symbolic links Open follows, as Linux does.
@@ -178,9 +180,13 @@ func (f imageFS) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	if n.mode.IsDir() {
-		return &openDir9660{node: n}, nil
+		d := &treefs.Dir{Info: n.info()}
+		for _, c := range n.children {
+			d.Entries = append(d.Entries, c.info())
+		}
+		return d, nil
 	}
-	return &openFile9660{n, f.im.content(n.file)}, nil
+	return &treefs.File{Info: n.info(), SectionReader: f.im.content(n.file)}, nil
 }
 
 func (f imageFS) Lstat(name string) (fs.FileInfo, error) {
@@ -235,42 +241,6 @@ func (p pieceReader) ReadAt(b []byte, off int64) (n int, err error) {
 		}
 	}
 	return n, io.EOF
-}
-
-type openFile9660 struct {
-	node *node9660
-	*io.SectionReader
-}
-
-func (f *openFile9660) Stat() (fs.FileInfo, error) { return f.node.info(), nil }
-func (f *openFile9660) Close() error               { return nil }
-
-type openDir9660 struct {
-	node *node9660
-	read int
-}
-
-func (d *openDir9660) Stat() (fs.FileInfo, error) { return d.node.info(), nil }
-func (d *openDir9660) Close() error               { return nil }
-
-func (d *openDir9660) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.node.name, Err: fs.ErrInvalid}
-}
-
-func (d *openDir9660) ReadDir(n int) ([]fs.DirEntry, error) {
-	rest := d.node.children[d.read:]
-	if n > 0 {
-		if len(rest) == 0 {
-			return nil, io.EOF
-		}
-		rest = rest[:min(n, len(rest))]
-	}
-	d.read += len(rest)
-	list := make([]fs.DirEntry, len(rest))
-	for i, c := range rest {
-		list[i] = fs.FileInfoToDirEntry(c.info())
-	}
-	return list, nil
 }
 
 func (n *node9660) info() fs.FileInfo { return info9660{n} }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf16"
+
+	"github.com/isopress/isopress/internal/treefs"
 )
 
 const (
@@ -233,7 +235,11 @@ func (f *FS) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	if n.mode.IsDir() {
-		return &openDir{node: n}, nil
+		d := &treefs.Dir{Info: info{n}}
+		for _, c := range n.children {
+			d.Entries = append(d.Entries, info{c})
+		}
+		return d, nil
 	}
 	c := &content{f: f, size: n.size}
 	if n.size > 0 {
@@ -244,7 +250,7 @@ func (f *FS) Open(name string) (fs.File, error) {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
-	return &openFile{n, io.NewSectionReader(c, 0, n.size)}, nil
+	return &treefs.File{Info: info{n}, SectionReader: io.NewSectionReader(c, 0, n.size)}, nil
 }
 
 // content reads a file's clusters.
@@ -268,42 +274,6 @@ func (c *content) ReadAt(b []byte, off int64) (n int, err error) {
 		return n, io.EOF
 	}
 	return n, nil
-}
-
-type openFile struct {
-	node *node
-	*io.SectionReader
-}
-
-func (f *openFile) Stat() (fs.FileInfo, error) { return info{f.node}, nil }
-func (f *openFile) Close() error               { return nil }
-
-type openDir struct {
-	node *node
-	read int
-}
-
-func (d *openDir) Stat() (fs.FileInfo, error) { return info{d.node}, nil }
-func (d *openDir) Close() error               { return nil }
-
-func (d *openDir) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.node.name, Err: fs.ErrInvalid}
-}
-
-func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
-	rest := d.node.children[d.read:]
-	if n > 0 {
-		if len(rest) == 0 {
-			return nil, io.EOF
-		}
-		rest = rest[:min(n, len(rest))]
-	}
-	d.read += len(rest)
-	list := make([]fs.DirEntry, len(rest))
-	for i, c := range rest {
-		list[i] = fs.FileInfoToDirEntry(info{c})
-	}
-	return list, nil
 }
 
 type info struct{ n *node }
