@@ -9,7 +9,7 @@ import (
 // Bounds of what Open takes in. A DVD of Debian has 10,000 directories of 5 MB in all.
 const (
 	maxDescriptors    = 64
-	maxDirectoryBytes = 128 << 20 // of all directories together
+	maxDirectoryBytes = 256 << 20 // of all directories together
 	maxPathTable      = 16 << 20
 	maxDepth          = 1024
 )
@@ -34,6 +34,7 @@ type Image struct {
 	dirs        map[int64]*dirExtent // by position and what their block numbers count from
 	dirBytes    int64
 	suspBytes   int64
+	pathBytes   int64
 	files       map[piece]*fileExtents // by position and size
 	tags        []suspPointer
 	catalog     *catalog
@@ -48,7 +49,7 @@ type Image struct {
 
 // Open reads the metadata of an ISO 9660 image of size bytes. The image need not be trusted: an error wraps ErrNotISO,
 // ErrDamaged or ErrUnsupported, or is r's. The memory it takes is in proportion to the image's
-// directories, of which it takes in 128 MiB.
+// directories, of which it takes in 256 MiB.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
 	im := &Image{r: r, size: size, dirs: make(map[int64]*dirExtent), files: make(map[piece]*fileExtents)}
 	if err := im.read(); err != nil {

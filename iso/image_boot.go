@@ -46,7 +46,9 @@ func (im *Image) readCatalog() error {
 	if c.raw[0] != 1 || catalogChecksum(c.raw[:32]) != 0 {
 		return damaged("the boot catalog's validation entry")
 	}
-	c.split()
+	if !c.split() {
+		im.refuse("its boot catalog has more than %d bytes", maxCatalog)
+	}
 	for _, e := range c.entries {
 		if err := im.within("boot image", e.pos, 0); err != nil {
 			return err
@@ -60,28 +62,33 @@ func (im *Image) readCatalog() error {
 }
 
 // split finds the entries: the default one, then sections (El Torito figures 3-6).
-func (c *catalog) split() {
+func (c *catalog) split() (whole bool) {
 	c.add(32)
 	for at := 64; at+32 <= len(c.raw); {
 		header := c.raw[at : at+32]
 		if header[0] != 0x90 && header[0] != 0x91 {
-			return
+			return true
 		}
 		at += 32
-		for n := int(le.Uint16(header[2:])); n > 0 && at+32 <= len(c.raw); at += 32 {
+		n := int(le.Uint16(header[2:]))
+		for ; n > 0 && at+32 <= len(c.raw); at += 32 {
 			if c.raw[at] == 0x44 { // an entry's extension
 				continue
 			}
 			c.add(at)
 			n--
 		}
+		if n > 0 {
+			return false
+		}
 		for at+32 <= len(c.raw) && c.raw[at] == 0x44 {
 			at += 32
 		}
 		if header[0] == 0x91 {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 func (c *catalog) add(at int) {

@@ -85,7 +85,7 @@ func (im *Image) openDir(t *tree, rec []byte, parent *dirExtent, path string) (*
 	if parent != nil {
 		d.depth = parent.depth + 1
 	}
-	if im.dirBytes += d.size; im.dirBytes > maxDirectoryBytes || d.depth > maxDepth {
+	if im.dirBytes += roundUp(d.size, sectorSize); im.dirBytes > maxDirectoryBytes || d.depth > maxDepth {
 		return nil, damaged("/%s: more than %d bytes of directories, or %d levels", path, int64(maxDirectoryBytes), maxDepth)
 	}
 	var err error
@@ -155,6 +155,9 @@ func (im *Image) addEntry(t *tree, d *dirExtent, e dirEntry) (err error) {
 	}
 	e.name = t.nameOf(e)
 	path := joined(d.path, e.name)
+	if im.pathBytes += int64(len(path)); len(path) > maxRockPath || im.pathBytes > maxPathBytes {
+		return damaged("/%s: paths of more than %d bytes, or of %d together", d.path, maxRockPath, int64(maxPathBytes))
+	}
 	switch {
 	case rec[25]&flagDirectory != 0:
 		e.dir, err = im.openDir(t, rec, d, path)

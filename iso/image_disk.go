@@ -12,6 +12,7 @@ const (
 	mbrEntrySize  = 16
 	maxGPTEntries = 1 << 20 // bytes
 	maxAPM        = 62
+	maxHFS        = 4 // catalogs that are looked at
 	apmCount      = 4 // of the map's entries
 
 	// How far into the image a second volume may begin, xorriso's -partition_offset: 16 sectors in practice.
@@ -69,6 +70,9 @@ func (im *Image) readSystemArea() error {
 		return err
 	}
 	im.readAPM()
+	if string(raw[1024:1026]) == "BD" && im.system.apm == 0 {
+		im.refuse("it is an HFS volume, too, whose catalog says where its files lie")
+	}
 	return im.lookIntoPartitions()
 }
 
@@ -155,6 +159,9 @@ func (im *Image) readGPT() error {
 		return damaged("the GPT's table of %d entries at block %d", count, first)
 	}
 	g.pos = int64(first) * blockSize
+	if g.pos < 2*blockSize || g.pos+count*g.entrySize > systemArea {
+		im.refuse("its GPT's entries lie at %d, not in the system area", g.pos)
+	}
 	if g.entries, err = im.bytesAt("GPT", g.pos, count*g.entrySize); err != nil {
 		return err
 	}
@@ -229,6 +236,7 @@ func (im *Image) readAPM() {
 
 // lookIntoPartitions finds those with a file system of their own.
 func (im *Image) lookIntoPartitions() error {
+	tried := make(map[piece]bool)
 	for _, p := range im.system.parts {
 		const n = 1026
 		if p.start == 0 || p.start+n > im.size || p.end-p.start < n {
@@ -241,7 +249,8 @@ func (im *Image) lookIntoPartitions() error {
 		fat := b[510] == 0x55 && b[511] == 0xAA && (b[0] == 0xEB || b[0] == 0xE9)
 		hfs := string(b[1024:]) == "H+" || string(b[1024:]) == "HX" || string(b[1024:]) == "BD"
 		p.fs = fat || hfs
-		if hfs && im.hfs == nil {
+		if at := (piece{p.start, p.end - p.start}); hfs && im.hfs == nil && !tried[at] && len(tried) < maxHFS {
+			tried[at] = true
 			if im.hfs, err = im.readHFS(p); err != nil {
 				return err
 			}

@@ -28,9 +28,14 @@ func (im *Image) FATs() ([]FAT, error) {
 		list = append(list, FAT{e.String(), e.pos, io.NewSectionReader(im.r, e.pos, size)})
 	}
 	for _, p := range im.system.parts {
-		if f := im.fileAt(p.start); p.start > 0 && p.start < min(p.end, im.size) && f == nil {
-			list = append(list, FAT{p.String(), p.start, io.NewSectionReader(im.r, p.start, min(p.end, im.size)-p.start)})
+		if p.start <= 0 || p.start >= min(p.end, im.size) {
+			continue
 		}
+		name := p.String()
+		if f := im.fileAt(p.start); f != nil {
+			name = f.path
+		}
+		list = append(list, FAT{name, p.start, io.NewSectionReader(im.r, p.start, min(p.end, im.size)-p.start)})
 	}
 	slices.SortStableFunc(list, func(a, b FAT) int { return cmp.Or(cmp.Compare(a.Pos, b.Pos), cmp.Compare(a.Size(), b.Size())) })
 	list = slices.CompactFunc(list, func(a, b FAT) bool { return a.Pos == b.Pos })

@@ -11,6 +11,10 @@ import (
 const (
 	maxContinuations = 16
 	maxSystemUse     = 64 << 10
+	maxSkip          = 14 // of a CD-ROM XA
+	maxRockName      = 255
+	maxRockPath      = 4096 // of Linux, and of links
+	maxPathBytes     = 512 << 20
 )
 
 // suspInfo is what a record's system use entries say (SUSP 1.12, RRIP 1.12).
@@ -103,6 +107,9 @@ func (r *suspReader) area(b []byte, pos int64) error {
 		}
 		if err := r.entry(sig, e); err != nil {
 			return err
+		}
+		if len(r.info.name) > maxRockName || len(r.info.link) > maxRockPath {
+			return damaged("a name of more than %d bytes, or a link of more than %d", maxRockName, maxRockPath)
 		}
 	}
 	return nil

@@ -100,7 +100,8 @@ func (w *rewriter) sumMedia(m *mediaSum, size, pos int64) error {
 		sum.Write(b)
 		if each > 0 && off/each != last {
 			last = off / each
-			for _, c := range sum.Sum(nil)[:mediaSumDigits/m.count] {
+			now := sum.Sum(nil)
+			for _, c := range now[:min(mediaSumDigits/m.count, int64(len(now)))] {
 				if done < len(digits) {
 					digits[done] = strconv.FormatUint(uint64(c), 16)[0]
 					done++

@@ -48,8 +48,12 @@ func (w *rewriter) writeBootInfo(e *bootImage, pos, size int64) error {
 	if !e.info && !e.grubInfo || size < bootInfoSum {
 		return nil
 	}
-	if e.info && w.replaced[e.file] == nil {
+	switch {
+	case w.replaced[e.file] != nil:
+	case e.info:
 		size = e.length
+	case e.file == nil: // its load size may be a part of it
+		size = max(size, grubMinElTorito)
 	}
 	if size > maxGRUB || size > w.m.newSize-pos {
 		return fmt.Errorf("iso: %s %w: a boot image of %d bytes", e, ErrUnsupported, size)
@@ -86,7 +90,7 @@ func (w *rewriter) writeSystemArea() error {
 		le.PutUint64(b[grubMBRLoader:], uint64(w.m.start(s.loader.pos)/blockSize)+skip)
 	}
 	if s.apm != 0 && string(b[:2]) == "ER" { // block 0 of an Apple disk: its size
-		if block := int64(be.Uint16(b[2:])); block > 0 && int64(be.Uint32(b[4:]))*block == w.im.size {
+		if block := int64(be.Uint16(b[2:])); block >= blockSize && w.m.newSize/block <= math.MaxUint32 && int64(be.Uint32(b[4:]))*block == w.im.size {
 			be.PutUint32(b[4:], u32(w.m.newSize/block))
 		}
 	}
@@ -111,6 +115,7 @@ func (w *rewriter) correctPartition(p *diskPartition, area, entries []byte) erro
 	if start == p.start && end == p.end {
 		return nil
 	}
+	end = max(end, start) // of an empty one the end may map ahead
 	first, blocks := start/blockSize, (end-start)/blockSize
 	if p.table != "GPT" && (first > maxBlock32 || end/blockSize > maxBlock32 && !p.protective) {
 		return fmt.Errorf("iso: %s: would end at %d, beyond what its table holds", p, end)

@@ -170,6 +170,9 @@ func (w *rewriter) resolveAdded(a Addition) error {
 
 // addTo adds a file to a tree, with the directories above it.
 func (w *rewriter) addTo(t *tree, f *addedFile) error {
+	if t.rockRidge && t.skip > maxSkip {
+		return fmt.Errorf("%w: its records have %d bytes ahead of Rock Ridge's", ErrUnsupported, t.skip)
+	}
 	p := w.plan(t.dirs[0])
 	parts := strings.Split(f.Path, "/")
 	for i, name := range parts[:len(parts)-1] {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -362,7 +363,10 @@ func (w *rewriter) placeTables(t *tree) error {
 	if !changed {
 		return nil
 	}
-	p := w.newTable(t)
+	p, err := w.newTable(t)
+	if err != nil {
+		return err
+	}
 	w.tables[t] = p
 	if p.h.pathTableSize <= roundUp(t.tableSize, sectorSize) {
 		return nil
@@ -380,7 +384,7 @@ func (w *rewriter) placeTables(t *tree) error {
 }
 
 // newTable orders a tree's directories as ECMA-119 6.9.1 wants.
-func (w *rewriter) newTable(t *tree) *tablePlan {
+func (w *rewriter) newTable(t *tree) (*tablePlan, error) {
 	top := &directory{ident: selfIdent, number: 1}
 	top.parent = top
 	p := &tablePlan{dirs: []*dirExtent{t.dirs[0]}, h: &hierarchy{dirs: []*directory{top}}}
@@ -390,8 +394,11 @@ func (w *rewriter) newTable(t *tree) *tablePlan {
 			p.h.dirs = append(p.h.dirs, &directory{ident: c.ident, parent: p.h.dirs[i], number: int64(len(p.dirs))})
 		}
 	}
+	if len(p.dirs) > maxDirectories {
+		return nil, fmt.Errorf("iso: image %w: %d directories, ISO 9660 holds %d", ErrUnsupported, len(p.dirs), maxDirectories)
+	}
 	p.h.pathTableSize = int64(len(p.h.pathTable(le)))
-	return p
+	return p, nil
 }
 
 type namedDir struct {
