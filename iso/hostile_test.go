@@ -288,3 +288,23 @@ func TestFATsOfPartitions(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 }
+
+// An image that lost its end, with an appended partition or the backup GPT, looks whole to who reads the files alone.
+func TestRewriteCutOff(t *testing.T) {
+	for _, image := range [][]byte{smallImage(t), appendedImage(t), hybridImage(t)} {
+		for _, less := range []int{sectorSize, 20 * sectorSize} {
+			b := image[:len(image)-less]
+			im, err := Open(watched{t, b}, int64(len(b)))
+			if errors.Is(err, ErrDamaged) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = im.Rewrite(t.Context(), new(output), Changes{Replace: map[string]Content{"live/x.squashfs": contentOf([]byte("x"))}})
+			if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "cut off") {
+				t.Errorf("%d bytes less: %v", less, err)
+			}
+		}
+	}
+}

@@ -88,7 +88,20 @@ func (im *Image) read() error {
 	if err := im.readBootPointers(); err != nil {
 		return err
 	}
+	im.checkWhole()
 	return im.buildView()
+}
+
+// checkWhole refuses an image that is cut off behind its files: what is said to be there would be said again.
+func (im *Image) checkWhole() {
+	if size := int64(le.Uint32(im.descriptors[0].raw[80:])) * sectorSize; size > im.size {
+		im.refuse("it is cut off: the volume has %d bytes, and %d are there", size, im.size)
+	}
+	for _, p := range im.system.parts {
+		if p.start >= im.size && !p.protective || p.fs && p.end > im.size {
+			im.refuse("it is cut off: %s ends at %d, and %d bytes are there", p, p.end, im.size)
+		}
+	}
 }
 
 // Size is the image's size in bytes.

@@ -69,6 +69,8 @@ type claim struct {
 	file       *fileExtents
 }
 
+const theCatalog = "the boot catalog"
+
 type claimKind int
 
 const (
@@ -105,7 +107,7 @@ func (im *Image) claims() []claim {
 		}
 	}
 	if im.catalog != nil {
-		list = append(list, claim{im.catalog.pos, im.catalog.pos + 64, "the boot catalog", solid, nil})
+		list = append(list, claim{im.catalog.pos, im.catalog.pos + 64, theCatalog, solid, nil})
 	}
 	if im.hfs != nil {
 		list = append(list, im.hfs.claims()...)
@@ -209,8 +211,7 @@ func checkApart(claims []claim) error {
 
 // shares tells whether two claims may be one.
 func (c claim) shares(d claim) bool {
-	catalog := "the boot catalog"
-	return c.start == d.start && (c.what == d.what || c.what == catalog && d.file != nil || d.what == catalog && c.file != nil)
+	return c.start == d.start && (c.what == d.what || c.what == theCatalog && d.file != nil || d.what == theCatalog && c.file != nil)
 }
 
 // checkClaim tells whether a claim survives the cut.
@@ -224,6 +225,8 @@ func (k *replacement) checkClaim(c claim) error {
 		return nil
 	case (c.kind == loader || c.kind == mounted || c.kind == aliased) && same:
 		return nil
+	case c.kind == loader && c.start == k.start, c.what == theCatalog && k.content == nil:
+		return fmt.Errorf("iso: /%s %w: El Torito starts it, or finds what it starts by it: it cannot be removed", k.path, ErrUnsupported)
 	case c.kind == mounted:
 		return fmt.Errorf("iso: /%s %w: it lies in %s, whose file system says where it lies", k.path, ErrUnsupported, c.what)
 	}
