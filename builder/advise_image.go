@@ -176,12 +176,21 @@ func squashfsFile(image fs.FS, name string) (io.ReaderAt, int64, error) {
 		return nil, 0, err
 	}
 	r, ok := f.(io.ReaderAt) // of an image that is open: there is nothing to close
-	var magic [4]byte
-	if !ok || info.Size() < int64(len(magic)) {
+	if !ok {
 		return nil, 0, nil
 	}
-	if _, err := r.ReadAt(magic[:], 0); err != nil || string(magic[:]) != "hsqs" {
+	if is, err := isSquashfs(r); err != nil || !is {
 		return nil, 0, err
 	}
 	return r, info.Size(), nil
+}
+
+// isSquashfs tells whether a file begins as a squashfs does.
+func isSquashfs(r io.ReaderAt) (bool, error) {
+	var magic [4]byte
+	n, err := r.ReadAt(magic[:], 0)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n == len(magic) && string(magic[:]) == "hsqs", err
 }

@@ -126,6 +126,10 @@ func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error
 	if err := image.Check(); err != nil {
 		return err
 	}
+	r.cleanRemove()
+	if err := r.warnSkipped(image); err != nil {
+		return err
+	}
 	changes := iso.Changes{Remove: r.Remove, Replace: map[string]iso.Content{}}
 	var infos []*RepackedSquashfs
 	if !r.KeepSquashfs {
@@ -144,6 +148,11 @@ func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error
 	defer end()
 	if len(infos)+len(r.Add)+len(r.Remove)+len(r.CmdlineAppend) == 0 {
 		return errors.New("there is no squashfs in it: nothing to repack")
+	}
+	if len(infos) == 0 {
+		if err := r.checkKept(image, changes.Add); err != nil {
+			return err
+		}
 	}
 	done, err := image.Rewrite(ctx, out, changes)
 	if err != nil {
@@ -192,6 +201,9 @@ func (r *repack) plan(ctx context.Context, src io.ReaderAt, size int64) (*squash
 		return nil, nil, err
 	}
 	sb := tree.Superblock()
+	if err := checkBehind(ctx, src, sb.BytesUsed, size); err != nil {
+		return nil, nil, err
+	}
 	opts := r.squashfsOptions()
 	opts.NoExport = !sb.Exportable
 	if r.SourceDate.IsZero() {

@@ -1,13 +1,13 @@
 package builder
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/isopress/isopress/internal/patherror"
 	"github.com/isopress/isopress/iso"
@@ -22,9 +22,13 @@ func (r *repack) additions(changes *iso.Changes) (end func(), err error) {
 		}
 	}
 	for _, a := range r.Add {
+		before := len(changes.Add)
 		err := filepath.WalkDir(a.Src, func(host string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
+			if err != nil {
 				return err
+			}
+			if d.IsDir() {
+				return r.warnEmpty(host)
 			}
 			f, size, err := openFile("--add", host) // a link stands for what it leads to
 			if err != nil {
@@ -35,6 +39,9 @@ func (r *repack) additions(changes *iso.Changes) (end func(), err error) {
 			changes.Add = append(changes.Add, addition)
 			return err
 		})
+		if err == nil && len(changes.Add) == before {
+			err = errors.New("no file is in it")
+		}
 		if err != nil {
 			end()
 			return func() {}, fmt.Errorf("--add %s:%s: %w", a.Src, a.Dst, patherror.Bare(err))
@@ -43,11 +50,23 @@ func (r *repack) additions(changes *iso.Changes) (end func(), err error) {
 	return end, nil
 }
 
+// warnEmpty tells of a directory that is not added: an ISO's directories come with their files.
+func (r *repack) warnEmpty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) == 0 {
+		r.warn("--add: %s: an empty directory, which is not added", dir)
+	}
+	return err
+}
+
 // addition is a file of the host at its place in the ISO: a directory's file lies below the place that is given.
 func (r *repack) addition(a Add, host string, f *os.File, size int64) (iso.Addition, error) {
-	dst := strings.Trim(path.Clean("/"+a.Dst), "/")
+	dst := imagePath(a.Dst)
 	if rel, err := filepath.Rel(a.Src, host); err == nil && rel != "." {
 		dst = path.Join(dst, filepath.ToSlash(rel))
+	}
+	if dst == "." {
+		return iso.Addition{}, errors.New("the root is no place for a file: name one in it")
 	}
 	info, err := f.Stat()
 	if err != nil {

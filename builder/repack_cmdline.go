@@ -26,7 +26,7 @@ func (r *repack) appendCmdline(image *iso.Image, changes *iso.Changes) error {
 	if err := c.tree(); err != nil {
 		return err
 	}
-	fats, err := image.FATs()
+	fats, err := allFATs(image)
 	if err != nil {
 		return err
 	}
@@ -39,6 +39,21 @@ func (r *repack) appendCmdline(image *iso.Image, changes *iso.Changes) error {
 		}
 	}
 	return c.end()
+}
+
+// allFATs are an ISO's FATs, those on disks that the BIOS emulates behind the others.
+func allFATs(image *iso.Image) ([]iso.FAT, error) {
+	list, err := image.FATs()
+	if err != nil {
+		return nil, err
+	}
+	disks, err := image.HardDisks()
+	for _, f := range disks {
+		if !slices.ContainsFunc(list, func(other iso.FAT) bool { return other.Pos == f.Pos }) {
+			list = append(list, f)
+		}
+	}
+	return list, err
 }
 
 // cmdlineParams checks parameters, and puts them in GRUB's language, too.

@@ -98,8 +98,13 @@ func (r *repack) ownPlan(ctx context.Context, image *ownImage, boot *bootFiles) 
 		return nil, nil, fmt.Errorf("%s: %w", boot.squashfs, err)
 	}
 	info := &RepackedSquashfs{Path: boot.squashfs, Was: image.squashfs.Size, WasCompression: tree.Superblock().Compression.String(), Compression: r.Compression.String()}
+	extra := int64(0)
+	for _, f := range boot.added {
+		extra += f.Size
+	}
 	if r.KeepSquashfs {
-		return image.kept(boot), info, nil
+		kept := image.kept(boot)
+		return kept, info, r.checkFree(kept.MaxSize() + boot.beside() + extra)
 	}
 	if err := r.findOwn(ctx, image, tree, boot); err != nil {
 		return nil, nil, err
@@ -110,11 +115,7 @@ func (r *repack) ownPlan(ctx context.Context, image *ownImage, boot *bootFiles) 
 			return nil, nil, err
 		}
 	}
-	extra := boot.beside()
-	for _, f := range boot.added {
-		extra += f.Size
-	}
-	plan, err := r.Options.plan(ctx, tree, opts, extra)
+	plan, err := r.Options.plan(ctx, tree, opts, boot.beside()+extra)
 	return plan, info, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -214,7 +213,7 @@ func (m *grubMenu) titles(text []byte) (titles []string, ok bool) {
 func (r *repack) ownAdded(image *ownImage, b *bootFiles) (end func(), err error) {
 	gone := map[string]bool{}
 	for _, name := range r.Remove {
-		if err := image.remove(path.Join(".", path.Clean("/" + name)[1:]), gone); err != nil {
+		if err := image.remove(imagePath(name), gone); err != nil {
 			return nil, fmt.Errorf("--remove %s: %w", name, err)
 		}
 	}

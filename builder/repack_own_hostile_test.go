@@ -168,6 +168,7 @@ func TestDamagedOwnImages(t *testing.T) {
 		"longer":            {append(bytes.Clone(image), make([]byte, 4096)...), "4096 bytes behind the volume's end"},
 		"another's volume":  {changed(image, 16*2048+446, []byte("XORRISO ")), "another program has written"},
 		"another's version": {bytes.ReplaceAll(image, []byte("bios.bin"), []byte("bios.old")), "does not tell of boot/bios.old"},
+		"not UTF-8":         {bytes.ReplaceAll(image, []byte("bios.bin"), []byte("b\xFFos.bin")), `does not tell of "boot/b\xffos.bin"`},
 	} {
 		wantRefused(t, name, tc.image, tc.want)
 	}

@@ -259,6 +259,9 @@ func (m *ownImage) bootPaths() []string {
 
 // checkTree finds what is in the image and not in the manifest: somebody else's, which would be lost.
 func (m *ownImage) checkTree() error {
+	if hidden := m.Skipped(); len(hidden) > 0 {
+		return fmt.Errorf("does not tell of %q, which the image has: another program has put it there", hidden[0].Path)
+	}
 	return fs.WalkDir(m.files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || name == ManifestFile || slices.Contains(iso.OwnLoaders(), name) {
 			return err
