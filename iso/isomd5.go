@@ -59,18 +59,22 @@ func (m *mediaSum) number(at int) int64 {
 	return n
 }
 
-// renewMediaSum computes the checksum of the new image, if the old one has one.
+// renewMediaSum computes isomd5sum's or checkmedia's checksum of the new image, if the old one has one.
 func (w *rewriter) renewMediaSum() error {
 	d := w.im.descriptors[0]
 	m, ok := parseMediaSum(d.raw)
-	if !ok || !w.changes {
+	if !w.changes {
 		return nil
 	}
 	raw := make([]byte, sectorSize)
 	if _, err := w.dst.ReadAt(raw, d.pos); err != nil {
 		return err
 	}
-	size := min(int64(be.Uint32(raw[84:]))*sectorSize, w.m.newSize) - m.skip*sectorSize
+	volume := int64(be.Uint32(raw[84:])) * sectorSize
+	if !ok {
+		return w.renewMediaTags(d, volume)
+	}
+	size := min(volume, w.m.newSize) - m.skip*sectorSize
 	if err := w.sumMedia(&m, size, d.pos+applicationUse); err != nil {
 		return err
 	}
@@ -96,7 +100,7 @@ func (w *rewriter) sumMedia(m *mediaSum, size, pos int64) error {
 		if _, err := w.dst.ReadAt(b, off); err != nil && err != io.EOF {
 			return err
 		}
-		blank(b, pos-off)
+		fill(b, pos-off, applicationUseSize, ' ')
 		sum.Write(b)
 		if each > 0 && off/each != last {
 			last = off / each
@@ -113,10 +117,9 @@ func (w *rewriter) sumMedia(m *mediaSum, size, pos int64) error {
 	return nil
 }
 
-// blank blanks the application use area, which begins at a position relative to b.
-func blank(b []byte, at int64) {
-	from, to := max(at, 0), min(at+applicationUseSize, int64(len(b)))
-	for i := from; i < to; i++ {
-		b[i] = ' '
+// fill fills n bytes, which begin at a position relative to b.
+func fill(b []byte, at, n int64, with byte) {
+	for i := max(at, 0); i < min(at+n, int64(len(b))); i++ {
+		b[i] = with
 	}
 }

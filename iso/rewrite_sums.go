@@ -2,12 +2,12 @@ package iso
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	_ "crypto/md5" // the checksum files' algorithms
 	_ "crypto/sha1"
 	_ "crypto/sha256"
 	_ "crypto/sha512"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"path"
@@ -16,12 +16,21 @@ import (
 	"strings"
 )
 
-const maxSumFile = 16 << 20
+// Bounds of what is read of checksum files.
+const (
+	maxSumFile  = 16 << 20
+	maxSumFiles = 64 << 20 // together
+	maxSumDepth = 100      // of files that name one another
+	sumHead     = 64 << 10 // has a line of a checksum file
+)
 
-// A checksum file's lines, as coreutils or the BSDs write them: the digest and the name.
+// A checksum file's lines, as coreutils, the BSDs or Fedora's .treeinfo have them: the digest and the name.
 var (
-	gnuSum = regexp.MustCompile(`^\\?([0-9a-fA-F]{32,128})(?:[ \t]+\*?(.*?))?\r?$`)
-	bsdSum = regexp.MustCompile(`^[A-Z0-9-]+ ?\((.*)\) ?= ?([0-9a-fA-F]{32,128})\r?$`)
+	gnuSum  = regexp.MustCompile(`^\\?([0-9a-fA-F]{32,128})(?:[ \t]+\*?(.*?))?\r?$`)
+	bsdSum  = regexp.MustCompile(`^[A-Z0-9-]+ ?\((.*)\) ?= ?([0-9a-fA-F]{32,128})\r?$`)
+	treeSum = regexp.MustCompile(`^(\S.*?)\s*=\s*(?:md5|sha1|sha256|sha512):([0-9a-fA-F]{32,128})\r?$`)
+
+	escaped = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r") // by coreutils, where the line begins with a backslash
 )
 
 // digests are the algorithms by the length of their digests.
@@ -38,29 +47,71 @@ type sumFile struct {
 // sumLine is a line of it.
 type sumLine struct {
 	digest []byte // within the file's text, in hexadecimal
-	node   *node9660
+	file   *fileExtents
 }
 
 // isSumName tells whether a name is one that checksum files have; what is in the file decides.
 func isSumName(name string) bool {
 	name = strings.ToLower(name)
-	return !isSignature(name) && slices.ContainsFunc([]string{"md5", "sha1", "sha224", "sha256", "sha384", "sha512", "b2sum", "checksum"},
+	return !isSignature(name) && slices.ContainsFunc([]string{"md5", "sha1", "sha224", "sha256", "sha384", "sha512", "b2sum", "checksum", "treeinfo"},
 		func(s string) bool { return strings.Contains(name, s) })
 }
 
+// isSignature tells whether a name is that of a signature, or of dm-verity's hashes, which are signed in turn.
 func isSignature(name string) bool {
-	return slices.Contains([]string{".sig", ".gpg", ".asc", ".sign", ".p7s"}, strings.ToLower(path.Ext(name)))
+	return slices.Contains([]string{".sig", ".gpg", ".asc", ".sign", ".p7s", ".verity", ".roothash"}, strings.ToLower(path.Ext(name)))
 }
 
-// sumFiles finds the checksum files, sorted by path.
-func (im *Image) sumFiles() []sumFile {
-	var list []sumFile
-	im.root.walk("", func(p string, n *node9660) {
-		if n.mode.IsRegular() && n.file != nil && n.file.size <= maxSumFile && !n.file.packed && isSumName(n.name) {
-			list = append(list, sumFile{p, n})
+// sumFiles finds the checksum files that stay, sorted by path, each extents once a directory; and those that are too
+// large to be looked into.
+func (w *rewriter) sumFiles() (list, large []sumFile, err error) {
+	type place struct {
+		file *fileExtents
+		dir  *dirExtent
+	}
+	seen := make(map[place]bool)
+	total := int64(0)
+	w.im.root.walk("", func(p string, n *node9660) {
+		at := place{n.file, n.dir}
+		if err != nil || !n.mode.IsRegular() || n.file == nil || n.file.packed || !isSumName(n.name) || seen[at] || w.isDropped(n) {
+			return
 		}
+		seen[at] = true
+		s := sumFile{p, n}
+		if total >= maxSumFiles {
+			large = append(large, s)
+			return
+		}
+		var head int64
+		if head, err = w.hasSums(s); head > 0 {
+			total += head
+			return
+		}
+		if n.file.size > min(maxSumFile, maxSumFiles-total) {
+			large = append(large, s)
+			return
+		}
+		total += n.file.size
+		list = append(list, s)
 	})
-	return list
+	return list, large, err
+}
+
+// hasSums looks for a checksum where a file begins, and returns how many bytes it has read in vain.
+func (w *rewriter) hasSums(s sumFile) (vain int64, err error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	head := w.buf[:min(s.node.file.size, sumHead)]
+	if _, err := w.im.content(s.node.file).ReadAt(head, 0); err != nil && err != io.EOF {
+		return 0, fmt.Errorf("iso: %s: %w", s.path, err)
+	}
+	for line := range bytes.Lines(head) {
+		if digest, _ := parseSum(bytes.TrimSuffix(line, []byte("\n"))); digest != nil {
+			return 0, nil
+		}
+	}
+	return int64(len(head)), nil
 }
 
 func (n *node9660) walk(dir string, fn func(string, *node9660)) {
@@ -71,37 +122,40 @@ func (n *node9660) walk(dir string, fn func(string, *node9660)) {
 	}
 }
 
-// lines are the lines of a checksum file's text that name a file of the image, which is looked for beside it
-// and from the root.
-func (s sumFile) lines(im *Image, text []byte) (list []sumLine) {
-	for line := range bytes.Lines(text) {
-		if l := s.line(im, bytes.TrimSuffix(line, []byte("\n"))); l.node != nil {
-			list = append(list, l)
+// parseSum returns a line's digest and the name, which may be empty, or nothing.
+func parseSum(line []byte) (digest []byte, name string) {
+	if m := gnuSum.FindSubmatch(line); m != nil {
+		if line[0] == '\\' {
+			return m[1], escaped.Replace(string(m[2]))
+		}
+		return m[1], string(m[2])
+	}
+	for _, form := range []*regexp.Regexp{bsdSum, treeSum} {
+		if m := form.FindSubmatch(line); m != nil {
+			return m[2], string(m[1])
 		}
 	}
-	return list
+	return nil, ""
 }
 
-func (s sumFile) line(im *Image, line []byte) (l sumLine) {
-	name := []byte(strings.TrimSuffix(path.Base(s.path), path.Ext(s.path))) // of a digest alone
-	if m := gnuSum.FindSubmatch(line); m != nil {
-		l.digest = m[1]
-		if len(m[2]) > 0 {
-			name = m[2]
-		}
-	} else if m := bsdSum.FindSubmatch(line); m != nil {
-		name, l.digest = m[1], m[2]
-	} else {
-		return l
+// find returns the file that a name in a checksum file means, or nil. It is looked for beside it and from the root.
+func (s sumFile) find(im *Image, name string) *node9660 {
+	if name == "" { // a digest alone
+		name = strings.TrimSuffix(path.Base(s.path), path.Ext(s.path))
 	}
-	for _, dir := range []string{path.Dir(s.path), "."} {
-		p := path.Join(dir, strings.TrimLeft(string(name), "/"))
-		if n, err := im.lookup("sum", p, true); err == nil && n.mode.IsRegular() {
-			l.node = n
-			return l
+	names := []string{name, strings.ReplaceAll(name, `\`, "/")}
+	if im.names == "ISO 9660" { // its names are shown in lower case
+		names = append(names, strings.ToLower(withoutVersion(names[1])))
+	}
+	for _, name := range slices.Compact(names) {
+		for _, dir := range []string{path.Dir(s.path), "."} {
+			p := path.Join(dir, strings.TrimLeft(name, "/"))
+			if n, err := im.lookup("sum", p, true); err == nil && n.mode.IsRegular() {
+				return n
+			}
 		}
 	}
-	return l
+	return nil
 }
 
 // dropSums takes the lines that name removed files out of the checksum files.
@@ -109,25 +163,47 @@ func (w *rewriter) dropSums(replace map[string]Content) error {
 	if len(w.removed) == 0 {
 		return nil
 	}
-	for _, s := range w.im.sumFiles() {
-		if w.isDropped(s.node) {
-			continue
-		}
-		text := make([]byte, s.node.file.size)
-		if _, err := w.im.content(s.node.file).ReadAt(text, 0); err != nil {
-			return fmt.Errorf("iso: %s: %w", s.path, err)
-		}
-		var kept []byte
-		for line := range bytes.Lines(text) {
-			if l := s.line(w.im, bytes.TrimSuffix(line, []byte("\n"))); l.node == nil || !w.isDropped(l.node) {
-				kept = append(kept, line...)
+	list, _, err := w.sumFiles()
+	if err != nil {
+		return err
+	}
+	first := make(map[*fileExtents]string) // of several names only one is replaced
+	texts := make(map[string][]byte)
+	for _, s := range list {
+		p := cmp.Or(first[s.node.file], s.path)
+		text, ok := texts[p]
+		if !ok {
+			text = make([]byte, s.node.file.size)
+			if _, err := w.im.content(s.node.file).ReadAt(text, 0); err != nil {
+				return fmt.Errorf("iso: %s: %w", s.path, err)
 			}
 		}
+		kept, err := w.dropLines(s, text)
+		if err != nil {
+			return err
+		}
 		if len(kept) < len(text) {
-			replace[s.path] = contentOf(kept)
+			first[s.node.file], texts[p] = p, kept
+			replace[p] = contentOf(kept)
 		}
 	}
 	return nil
+}
+
+// dropLines leaves out the lines that name removed files.
+func (w *rewriter) dropLines(s sumFile, text []byte) (kept []byte, err error) {
+	for line := range bytes.Lines(text) {
+		if err := w.ctx.Err(); err != nil {
+			return nil, err
+		}
+		if digest, name := parseSum(bytes.TrimSuffix(line, []byte("\n"))); digest != nil {
+			if n := s.find(w.im, name); n != nil && w.isDropped(n) {
+				continue
+			}
+		}
+		kept = append(kept, line...)
+	}
+	return kept, nil
 }
 
 func (w *rewriter) isDropped(n *node9660) bool {
@@ -160,68 +236,35 @@ func (w *rewriter) correctSums(Changes) error {
 	if !w.changes {
 		return nil
 	}
-	sums := sumCache{w: w, known: make(map[sumKey]string)}
-	files := w.im.sumFiles()
-	for range len(files) + 1 {
-		again := false
-		for _, s := range files {
-			if w.isDropped(s.node) {
-				continue
-			}
-			changed, err := w.correctSum(s, &sums)
-			if err != nil {
-				return fmt.Errorf("iso: %s: %w", s.path, err)
-			}
-			again = again || changed
+	list, large, err := w.sumFiles()
+	if err != nil {
+		return err
+	}
+	for _, s := range large {
+		if w.replaced[s.node.file] == nil {
+			w.noteStale(s.path)
 		}
-		if !again {
-			break
+	}
+	c := newSumCorrector(w, list)
+	for _, s := range list {
+		if err := c.correct(s.node.file, 0); err != nil {
+			return err
+		}
+	}
+	for _, l := range c.open {
+		if w.changed[l.file] {
+			w.noteStale(l.path)
 		}
 	}
 	slices.Sort(w.result.Sums)
-	w.findSignatures()
-	return nil
+	w.result.Sums = slices.Compact(w.result.Sums)
+	return w.findSignatures()
 }
 
-// correctSum corrects one checksum file and tells whether it changed.
-func (w *rewriter) correctSum(s sumFile, sums *sumCache) (changed bool, err error) {
-	r := w.newContent(s.node.file)
-	text, err := io.ReadAll(r)
-	if err != nil {
-		return false, err
-	}
-	for _, l := range s.lines(w.im, text) {
-		if l.node.file == nil || !w.changed[l.node.file] || l.node.file == s.node.file {
-			continue
-		}
-		right, err := sums.right(l)
-		if err != nil {
-			return false, err
-		}
-		if right == "" {
-			w.stale(s, l)
-			continue
-		}
-		if !strings.EqualFold(right, string(l.digest)) {
-			copy(l.digest, right)
-			changed = true
-		}
-	}
-	if !changed {
-		return false, nil
-	}
-	w.changed[s.node.file] = true
-	sums.forget(s.node.file)
-	if !slices.Contains(w.result.Sums, s.path) {
-		w.result.Sums = append(w.result.Sums, s.path)
-	}
-	return true, w.putFile(s.node.file, text)
-}
-
-// stale notes a checksum file whose line for a replaced file is not what it should have been.
-func (w *rewriter) stale(s sumFile, l sumLine) {
-	if w.replaced[l.node.file] != nil && !slices.Contains(w.result.Stale, s.path) {
-		w.result.Stale = append(w.result.Stale, s.path)
+// noteStale lists what does not hold any more.
+func (w *rewriter) noteStale(what string) {
+	if i, ok := slices.BinarySearch(w.result.Stale, what); !ok {
+		w.result.Stale = slices.Insert(w.result.Stale, i, what)
 	}
 }
 
@@ -240,75 +283,29 @@ func (w *rewriter) putFile(f *fileExtents, b []byte) error {
 }
 
 // findSignatures lists the files that sign a changed one, by their names.
-func (w *rewriter) findSignatures() {
+func (w *rewriter) findSignatures() (err error) {
 	w.im.root.walk("", func(p string, n *node9660) {
-		if !isSignature(n.name) || w.isDropped(n) {
+		if err != nil || !isSignature(n.name) || w.isDropped(n) {
 			return
 		}
-		for signed := p; isSignature(signed) || path.Ext(signed) == ".cms"; {
-			signed = strings.TrimSuffix(signed, path.Ext(signed))
-			if of, err := w.im.lookup("signed", signed, true); err == nil && of.file != nil && w.changed[of.file] {
-				w.result.Stale = append(w.result.Stale, p)
-				return
-			}
+		if err = w.ctx.Err(); err == nil && w.signsChanged(p) {
+			w.noteStale(p)
 		}
 	})
-	slices.Sort(w.result.Stale)
+	return err
 }
 
-// sumCache keeps digests: several files may name the same large one.
-type sumCache struct {
-	w     *rewriter
-	known map[sumKey]string
-}
-
-type sumKey struct {
-	file *fileExtents
-	hash crypto.Hash
-	new  bool
-}
-
-// right is the digest that a line should have, or "" if the one it had was none of the old content's.
-func (c *sumCache) right(l sumLine) (string, error) {
-	hash, ok := digests[len(l.digest)/2]
-	if !ok || len(l.digest)%2 != 0 {
-		return "", nil
-	}
-	now, err := c.digest(sumKey{l.node.file, hash, true})
-	if err != nil || strings.EqualFold(now, string(l.digest)) {
-		return now, err
-	}
-	was, err := c.digest(sumKey{l.node.file, hash, false})
-	if err != nil || !strings.EqualFold(was, string(l.digest)) && !c.w.corrected[l.node.file] {
-		return "", err
-	}
-	return now, nil
-}
-
-func (c *sumCache) digest(k sumKey) (string, error) {
-	if s, ok := c.known[k]; ok {
-		return s, nil
-	}
-	r := c.w.im.content(k.file)
-	if k.new {
-		r = c.w.newContent(k.file)
-	}
-	h := k.hash.New()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{canceledReader{c.w, r}}, c.w.buf); err != nil {
-		return "", err
-	}
-	c.known[k] = hex.EncodeToString(h.Sum(nil))
-	return c.known[k], nil
-}
-
-// forget drops what is known of a file's new content.
-func (c *sumCache) forget(f *fileExtents) {
-	for k := range c.known {
-		if k.file == f && k.new {
-			delete(c.known, k)
+// signsChanged tells whether a signature is that of a changed file; systemd has that of x.raw beside it as x.roothash.
+func (w *rewriter) signsChanged(p string) bool {
+	for isSignature(p) || path.Ext(p) == ".cms" {
+		p = strings.TrimSuffix(p, path.Ext(p))
+		for _, signed := range []string{p, p + ".raw"} {
+			if of, err := w.im.lookup("signed", signed, true); err == nil && of.file != nil && w.changed[of.file] {
+				return true
+			}
 		}
 	}
-	c.w.corrected[f] = true
+	return false
 }
 
 // canceledReader reads until the rewriting is canceled.
