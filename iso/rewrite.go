@@ -49,16 +49,17 @@ type Rewritten struct {
 	Size  int64    // bytes
 	Files []Extent // replaced ones, sorted by path, then those added, in Changes' order
 	Sums  []string // the checksum files that were corrected
-	// Stale are files that look like signatures of changed ones, which nobody but their makers can renew.
+	// Stale are files that look like signatures of changed ones, which nobody but their makers can renew; checksum files
+	// that may be wrong now; and "volume descriptor: " with what of checkmedia's there does not hold.
 	Stale    []string
-	MediaSum bool // isomd5sum's checksum was renewed
+	MediaSum bool // isomd5sum's or checkmedia's checksum was renewed
 }
 
 // Rewrite writes the image with changes to dst. Extents keep their order: what lies behind one that changes its size moves,
 // and everything that records where it lies is corrected: directories, path tables, Rock Ridge's continuation
 // areas, El Torito's catalog, boot information tables, boot code, partition tables. Checksum files that name a changed
-// file (md5sum.txt, SHA256SUMS and the like) are corrected, and isomd5sum's checksum is renewed. All other
-// bytes stay as they are. Without changes the outcome is the same image.
+// file (md5sum.txt, SHA256SUMS, .treeinfo and the like) are corrected, and isomd5sum's or checkmedia's checksum is
+// renewed. All other bytes stay as they are. Without changes the outcome is the same image.
 //
 // What would not survive is refused before anything is written, with an error that wraps ErrUnsupported and says
 // what and where. dst is neither synced nor closed, nor cut off at the image's size.
@@ -78,14 +79,13 @@ func (im *Image) Rewrite(ctx context.Context, dst Output, ch Changes) (*Rewritte
 func newRewriter(ctx context.Context, im *Image, dst Output) *rewriter {
 	return &rewriter{
 		ctx: ctx, im: im, dst: dst,
-		replaced:  make(map[*fileExtents]*replacement),
-		lost:      make(map[*fileExtents]int),
-		changed:   make(map[*fileExtents]bool),
-		corrected: make(map[*fileExtents]bool),
-		plans:     make(map[*dirExtent]*dirPlan),
-		tables:    make(map[*tree]*tablePlan),
-		result:    &Rewritten{},
-		buf:       make([]byte, 1<<20),
+		replaced: make(map[*fileExtents]*replacement),
+		lost:     make(map[*fileExtents]int),
+		changed:  make(map[*fileExtents]bool),
+		plans:    make(map[*dirExtent]*dirPlan),
+		tables:   make(map[*tree]*tablePlan),
+		result:   &Rewritten{},
+		buf:      make([]byte, 1<<20),
 	}
 }
 
@@ -95,18 +95,17 @@ type rewriter struct {
 	im  *Image
 	dst Output
 
-	changes   bool           // there are some
-	cuts      []*replacement // sorted by position
-	replaced  map[*fileExtents]*replacement
-	added     []*addedFile
-	patches   []Patch              // sorted by position
-	removed   []string             // paths of files
-	lost      map[*fileExtents]int // how many names are dropped
-	changed   map[*fileExtents]bool
-	corrected map[*fileExtents]bool // checksum files
-	plans     map[*dirExtent]*dirPlan
-	made      []*dirExtent // new directories
-	tables    map[*tree]*tablePlan
+	changes  bool           // there are some
+	cuts     []*replacement // sorted by position
+	replaced map[*fileExtents]*replacement
+	added    []*addedFile
+	patches  []Patch              // sorted by position
+	removed  []string             // paths of files
+	lost     map[*fileExtents]int // how many names are dropped
+	changed  map[*fileExtents]bool
+	plans    map[*dirExtent]*dirPlan
+	made     []*dirExtent // new directories
+	tables   map[*tree]*tablePlan
 
 	hfsMap  int64 // bytes of HFS+'s map of used blocks
 	content int64 // where the old image's files, directories and path tables end
