@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/isopress/isopress/iso"
 	"github.com/isopress/isopress/squashfs"
@@ -14,7 +15,7 @@ import (
 
 // openImage opens the squashfs that an ISO is mostly made of, ours or another's, or that the file itself is.
 func (a *adviser) openImage() (fs.FS, error) {
-	f, size, err := openFile("image", a.Image)
+	f, size, err := openImageFile(a.Image, "--root %s presses it")
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func (a *adviser) openImage() (fs.FS, error) {
 func (a *adviser) imageSquashfs(f *os.File, size int64) (io.ReaderAt, int64, []*io.SectionReader, error) {
 	image, err := iso.Open(f, size)
 	if errors.Is(err, iso.ErrNotISO) {
-		return f, size, nil, nil
+		return f, size, nil, checkNoISO(f)
 	}
 	if err != nil {
 		return nil, 0, nil, err
@@ -142,6 +143,35 @@ func hasContent(tree fs.FS, name string, r *io.SectionReader) (bool, error) {
 		at += int64(n)
 	}
 	return true, nil
+}
+
+// openImageFile opens an ISO or a squashfs; instead says with %s what takes a directory.
+func openImageFile(name, instead string) (*os.File, int64, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return nil, 0, fmt.Errorf("image %s: a directory: "+instead, name, name)
+	}
+	return openFile("image", name)
+}
+
+// checkNoISO finds out what a file is that is no ISO: a squashfs, or nothing that is read here.
+func checkNoISO(f io.ReaderAt) error {
+	head := make([]byte, 6)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if is, err := isSquashfs(f); err != nil || is {
+		return err
+	}
+	if string(head[:min(n, 4)]) == "sqsh" {
+		return nil // one of the other byte order, as its reader says
+	}
+	for name, magic := range map[string]string{"gzip": "\x1F\x8B", "xz": "\xFD7zXZ\x00", "zstd": "\x28\xB5\x2F\xFD", "bzip2": "BZh"} {
+		if strings.HasPrefix(string(head[:n]), magic) {
+			return fmt.Errorf("compressed with %s: expand it first", name)
+		}
+	}
+	return errors.New("neither an ISO nor a squashfs")
 }
 
 // eachSquashfs calls f for the squashfs files of an ISO but those to skip, in the order of their paths. One with

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/isopress/isopress/internal/nix"
 	"github.com/isopress/isopress/iso"
@@ -37,6 +35,8 @@ type Repacked struct {
 	Squashfs []RepackedSquashfs `json:"squashfs"`
 	// Cmdlines are the files in which kernel command lines were changed; of one in a FAT, behind the latter's name and a colon.
 	Cmdlines []string `json:"cmdlines,omitempty"`
+	Added    []string `json:"added,omitempty"`     // paths of files
+	Removed  []string `json:"removed,omitempty"`   // paths of files and links
 	Sums     []string `json:"sums,omitempty"`      // checksum files that were corrected
 	Stale    []string `json:"stale,omitempty"`     // signatures that do not hold any more
 	MediaSum bool     `json:"media_sum,omitempty"` // isomd5sum's checksum was renewed
@@ -61,7 +61,7 @@ func Repack(ctx context.Context, o RepackOptions) (*Repacked, error) {
 	if o.target, err = findTarget(o.Output); err != nil {
 		return nil, err
 	}
-	f, size, err := openFile("image", o.Image)
+	f, size, err := openImageFile(o.Image, "isopress build --root %s makes an ISO of it")
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +100,9 @@ func (r *repack) bare(ctx context.Context, out *output, f *os.File, size int64) 
 	if len(r.Add)+len(r.Remove)+len(r.CmdlineAppend) > 0 {
 		return OptionError{errors.New("a squashfs, not an ISO: files are added to and removed from ISOs only, and kernel parameters are in them only")}
 	}
+	if err := checkNoISO(f); err != nil {
+		return err
+	}
 	plan, info, err := r.plan(ctx, f, size)
 	if err != nil {
 		return err
@@ -126,7 +129,9 @@ func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error
 	if err := image.Check(); err != nil {
 		return err
 	}
-	r.cleanRemove()
+	if err := r.cleanRemove(); err != nil {
+		return err
+	}
 	if err := r.warnSkipped(image); err != nil {
 		return err
 	}
@@ -146,13 +151,14 @@ func (r *repack) image(ctx context.Context, out *output, image *iso.Image) error
 		return err
 	}
 	defer end()
+	if err := checkPlaces(image.FS(), changes.Add, func(name string) bool { return !r.removes(name) }); err != nil {
+		return err
+	}
 	if len(infos)+len(r.Add)+len(r.Remove)+len(r.CmdlineAppend) == 0 {
 		return errors.New("there is no squashfs in it: nothing to repack")
 	}
-	if len(infos) == 0 {
-		if err := r.checkKept(image, changes.Add); err != nil {
-			return err
-		}
+	if err := r.checkKept(image, infos, changes.Add); err != nil {
+		return err
 	}
 	done, err := image.Rewrite(ctx, out, changes)
 	if err != nil {
@@ -190,8 +196,17 @@ func (r *repack) replace(ctx context.Context, image *iso.Image, changes *iso.Cha
 	return infos, err
 }
 
-func (r *repack) removes(name string) bool {
-	return slices.ContainsFunc(r.Remove, func(p string) bool { return name == p || strings.HasPrefix(name, p+"/") })
+// checkKept notes which files go, and fails where an ISO whose squashfs files stay as they are cannot fit.
+func (r *repack) checkKept(image *iso.Image, infos []*RepackedSquashfs, add []iso.Addition) error {
+	gone, err := r.removed(image)
+	if err != nil || len(infos) > 0 {
+		return err
+	}
+	need := image.Size() - gone
+	for _, a := range add {
+		need += a.Size
+	}
+	return r.checkFree(need)
 }
 
 // plan reads a squashfs and lays out what becomes of it.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
-	"path"
 
 	"github.com/isopress/isopress/iso"
 )
@@ -63,37 +61,3 @@ func (r *repack) checkFree(need int64) error {
 	}
 	return nil
 }
-
-// checkKept fails where an ISO whose squashfs files stay as they are cannot fit.
-func (r *repack) checkKept(image *iso.Image, add []iso.Addition) error {
-	size := image.Size()
-	for _, a := range add {
-		size += a.Size
-	}
-	err := fs.WalkDir(image.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !r.removes(name) {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			size -= info.Size()
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return r.checkFree(size)
-}
-
-// cleanRemove puts the paths to remove as package fs has them.
-func (r *repack) cleanRemove() {
-	remove := make([]string, len(r.Remove))
-	for i, name := range r.Remove {
-		remove[i] = imagePath(name)
-	}
-	r.Remove = remove
-}
-
-// imagePath is a path of the ISO as package fs has it.
-func imagePath(name string) string { return path.Join(".", path.Clean("/" + name)[1:]) }

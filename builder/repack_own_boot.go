@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/isopress/isopress/internal/kcmdline"
+	"github.com/isopress/isopress/internal/patherror"
 	"github.com/isopress/isopress/iso"
 )
 
@@ -135,7 +137,7 @@ func (r *repack) ownCmdline(b *bootFiles) error {
 		s.Cmdline = v.cmdline
 	}
 	if b.grub == nil {
-		r.result.Cmdlines = iso.OwnLoaders()[:1]
+		r.result.Cmdlines = iso.OwnLoaders()[:1] // the BIOS loader reads it there, too
 		return nil
 	}
 	r.result.Cmdlines = []string{grubMenuFile}
@@ -213,8 +215,12 @@ func (m *grubMenu) titles(text []byte) (titles []string, ok bool) {
 func (r *repack) ownAdded(image *ownImage, b *bootFiles) (end func(), err error) {
 	gone := map[string]bool{}
 	for _, name := range r.Remove {
-		if err := image.remove(imagePath(name), gone); err != nil {
-			return nil, fmt.Errorf("--remove %s: %w", name, err)
+		clean, err := imagePath(name)
+		if err == nil {
+			err = image.remove(clean, gone)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--remove %s: %w", name, patherror.Bare(err))
 		}
 	}
 	for _, f := range image.added {
@@ -226,8 +232,14 @@ func (r *repack) ownAdded(image *ownImage, b *bootFiles) (end func(), err error)
 	if end, err = r.additions(&changes); err != nil {
 		return nil, err
 	}
+	r.result.Removed = slices.Sorted(maps.Keys(gone))
 	b.added = append(b.added, changes.Add...)
-	if err := r.checkAdded(b); err != nil {
+	stays := func(name string) bool { return image.isAdded[name] && !gone[name] }
+	err = checkPlaces(image.files, changes.Add, stays)
+	if err == nil {
+		err = r.checkAdded(b)
+	}
+	if err != nil {
 		end()
 		return nil, err
 	}

@@ -302,7 +302,7 @@ func TestRepackOwnAdd(t *testing.T) {
 		"EFI/BOOT/BOOTX64.EFI is a part": {Remove: []string{"EFI"}},
 		"is a part of how isopress":      {Remove: []string{"/"}},
 		"file does not exist":            {Remove: []string{"nothing"}},
-		"notes/a: is there twice":        {Add: add.Add},
+		"notes/a is there already":       {Add: add.Add},
 		"BOOTX64.EFI: is there twice":    {Add: []Add{{filepath.Join(dir, "readme"), "EFI/BOOT/BOOTX64.EFI"}}},
 		"isopress.json: is there twice":  {Add: []Add{{filepath.Join(dir, "readme"), "isopress.json"}}},
 		"boot/kernel: is a file and a":   {Add: []Add{{filepath.Join(dir, "readme"), "boot/kernel/x"}}},

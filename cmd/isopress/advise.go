@@ -93,6 +93,8 @@ func (a *app) adviseOptions(ctx context.Context, f *flags, args []string) (o bui
 		return o, usagef("an image and a source: give one")
 	case len(args) == 1:
 		o.Image = args[0]
+	case fromSource != nil && !f.source.given():
+		return o, usagef("nothing to look at: name an ISO or a squashfs, or give --closure, --closure-info, --system, --root or --tar")
 	case fromSource != nil:
 		return o, fromSource
 	}

@@ -14,7 +14,7 @@ type repackFlags struct {
 	squashfs bool
 	add      []string
 	remove   []string
-	cmdline  string
+	cmdline  []string
 }
 
 var repackVerb = verb{
@@ -25,9 +25,9 @@ var repackVerb = verb{
 	flags: func(f *flags) {
 		f.addOutput()
 		f.set.BoolVar(&f.repack.squashfs, "squashfs", false, "the image is to be a squashfs: an ISO is refused")
-		f.set.StringArrayVar(&f.repack.add, "add", nil, "`SRC:DST`, a file or directory of the host and its place in the ISO"+repeatable)
-		f.set.StringArrayVar(&f.repack.remove, "remove", nil, "`PATH` in the ISO to leave out, a directory with all in it"+repeatable)
-		f.set.StringVar(&f.repack.cmdline, "cmdline-append", "", "kernel `PARAMETERS` to append to the command lines of all boot menus in the ISO, and in its EFI system partition")
+		f.set.StringArrayVar(&f.repack.add, "add", nil, "`SRC:DST`, a file or directory of the host and its place in the ISO, or with a / at the end the directory to put it into"+repeatable)
+		f.set.StringArrayVar(&f.repack.remove, "remove", nil, "`PATH` in the ISO to leave out, a directory with all in it; no pattern"+repeatable)
+		f.set.StringArrayVar(&f.repack.cmdline, "cmdline-append", nil, "kernel `PARAMETERS` to append to the command lines of all boot menus in the ISO, and in its EFI system partition"+repeatable)
 		f.addPack()
 	},
 	quiet:    quietPress,
@@ -36,7 +36,11 @@ var repackVerb = verb{
 With --add, --remove or --cmdline-append, the squashfs files of an ISO stay as they are, unless --compression,
 --block-size or --order says how to press them anew. --cmdline-append knows the menus of isolinux and syslinux, GRUB
 and systemd-boot. Parameters go to the end of a line, ahead of a "--"; an installer that copies what stands behind
-"---" to the system that it installs copies them, too.
+"---" to the system that it installs copies them, too. An ISO of isopress without GRUB has one command line, in
+EFI/BOOT/BOOTX64.EFI, which its BIOS loader reads, too.
+
+What --add adds belongs to root. Links stand for the files that they lead to; directories are made as r-x for all, and
+empty ones are not added. SRC may have colons: the last one counts that has the name of a file ahead of it.
 
 All else stays as it is: names, dates, how the image boots, its partitions. Checksum files in it that name what changed
 are corrected. What would not survive is refused before anything is written.
@@ -72,8 +76,8 @@ func (a *app) repackOptions(f *flags, args []string) (o builder.RepackOptions, e
 		return o, usagef("unexpected argument %q: one image is repacked; the output is named with -o", args[1])
 	}
 	o.Image, o.Remove, o.OnlySquashfs = args[0], f.repack.remove, f.repack.squashfs
-	o.CmdlineAppend, o.KeepSquashfs = f.repack.cmdline, f.keepsSquashfs()
-	if f.set.Changed("cmdline-append") && o.CmdlineAppend == "" {
+	o.CmdlineAppend, o.KeepSquashfs = strings.Join(f.repack.cmdline, " "), f.keepsSquashfs()
+	if slices.Contains(f.repack.cmdline, "") {
 		return o, usagef("--cmdline-append: no parameter")
 	}
 	if err := a.packOptions(f, &o.Options); err != nil {
@@ -84,7 +88,7 @@ func (a *app) repackOptions(f *flags, args []string) (o builder.RepackOptions, e
 	}
 	a.setCache(f, &o.Options)
 	for _, s := range f.repack.add {
-		add, err := builder.ParseAdd(s)
+		add, err := builder.ParseImageAdd(s)
 		if err != nil {
 			return o, usagef("--add %w", err)
 		}
@@ -110,11 +114,24 @@ func (a *app) repacked(r *builder.Repacked) {
 		fmt.Fprintf(a.stderr, "kernel parameters appended in: %s\n", strings.Join(r.Cmdlines, ", "))
 	}
 	fmt.Fprintf(a.stderr, "%s: %s, was %s", r.Output, bytesText(r.Size), bytesText(r.Was))
+	if len(r.Added) > 0 {
+		fmt.Fprintf(a.stderr, "; added %s", filesText(len(r.Added)))
+	}
+	if len(r.Removed) > 0 {
+		fmt.Fprintf(a.stderr, "; removed %s", filesText(len(r.Removed)))
+	}
 	if len(r.Sums) > 0 {
-		fmt.Fprintf(a.stderr, "; corrected: %v", r.Sums)
+		fmt.Fprintf(a.stderr, "; corrected: %s", strings.Join(r.Sums, ", "))
 	}
 	if r.MediaSum {
 		fmt.Fprint(a.stderr, "; the media checksum was renewed")
 	}
 	fmt.Fprintln(a.stderr)
+}
+
+func filesText(n int) string {
+	if n == 1 {
+		return "1 file"
+	}
+	return fmt.Sprintf("%d files", n)
 }
