@@ -53,7 +53,7 @@ func StorageNames() []string {
 // is measured when it is wanted.
 func ParseStorage(s string) (Storage, error) {
 	for _, k := range storages {
-		if k.name == s {
+		if strings.EqualFold(k.name, s) {
 			return Storage{fmt.Sprintf("%s (%.0f MB/s, %v)", k.title, k.mb, k.latency), k.mb * 1e6, k.latency}, nil
 		}
 	}
@@ -87,10 +87,11 @@ func (a *adviser) storage(ctx context.Context) error {
 		if s.Name == "" {
 			return OptionError{fmt.Errorf("no storage is named")}
 		}
-		var err error
-		if *s, err = measureStorage(ctx, s.Name); err != nil {
-			return named("storage", a.Storage.Name, err)
+		measured, err := measureStorage(ctx, s.Name)
+		if err != nil {
+			return named("storage", s.Name, err)
 		}
+		*s = measured
 	}
 	a.advice.Storage = *s
 	return nil

@@ -12,7 +12,7 @@ func TestParseStorage(t *testing.T) {
 	if err := os.WriteFile(file, make([]byte, leastMeasure), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for text, rate := range map[string]float64{"30MB/s": 30e6, "30MiB/s": 30 << 20, "1.5 GB/s": 1.5e9, "500KB/s": 5e5, "usb2": 33e6, file: 0} {
+	for text, rate := range map[string]float64{"30MB/s": 30e6, "30MiB/s": 30 << 20, "1.5 GB/s": 1.5e9, "500KB/s": 5e5, "usb2": 33e6, "USB2": 33e6, file: 0} {
 		s, err := ParseStorage(text)
 		if err != nil || s.Rate != rate || s.Name == "" {
 			t.Errorf("%s: %+v, %v", text, s, err)
