@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -306,5 +307,26 @@ func TestRewriteCutOff(t *testing.T) {
 				t.Errorf("%d bytes less: %v", less, err)
 			}
 		}
+	}
+}
+
+// A medium that fails its checksum does not come out as one that passes.
+func TestRewriteWrongMediaSum(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, madeImage(t), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "implantisomd5", path)
+	x, err := open(t, path).Extents("live/vmlinuz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, path, []byte("damage"), x[0].Offset+1000)
+	out, r := rewriteTo(t, open(t, path), Changes{Replace: map[string]Content{squashfs: contentOf([]byte("x"))}})
+	if r.MediaSum || len(r.Stale) != 1 || !strings.Contains(r.Stale[0], "isomd5sum") {
+		t.Errorf("renewed: %v, stale: %q", r.MediaSum, r.Stale)
+	}
+	if b, err := exec.Command("checkisomd5", out).CombinedOutput(); err == nil {
+		t.Errorf("checkisomd5: %s", b)
 	}
 }

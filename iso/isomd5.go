@@ -74,16 +74,33 @@ func (w *rewriter) renewMediaSum() error {
 	if !ok {
 		return w.renewMediaTags(d, volume)
 	}
+	held, err := w.mediaSumHeld(d, m)
+	if err != nil {
+		return err
+	}
+	if !held { // a new one would hide it
+		w.noteStale("volume descriptor: isomd5sum's checksum, which did not hold before either")
+		return nil
+	}
 	size := min(volume, w.m.newSize) - m.skip*sectorSize
-	if err := w.sumMedia(&m, size, d.pos+applicationUse); err != nil {
+	if err := w.sumMedia(w.dst, &m, size, d.pos+applicationUse); err != nil {
 		return err
 	}
 	w.result.MediaSum = true
 	return w.put(d.pos+applicationUse, m.area)
 }
 
-// sumMedia puts the checksum of the first size bytes of the new image into m, whose area lies at pos.
-func (w *rewriter) sumMedia(m *mediaSum, size, pos int64) error {
+// mediaSumHeld tells whether the old image's checksum is right.
+func (w *rewriter) mediaSumHeld(d *descriptor, m mediaSum) (bool, error) {
+	was := m.area
+	m.area = bytes.Clone(was)
+	size := min(int64(be.Uint32(d.raw[84:]))*sectorSize, w.im.size) - m.skip*sectorSize
+	err := w.sumMedia(w.im.r, &m, size, d.pos+applicationUse)
+	return bytes.EqualFold(m.area[m.hash:][:2*md5.Size], was[m.hash:][:2*md5.Size]), err
+}
+
+// sumMedia puts the checksum of an image's first size bytes into m, whose area lies at pos.
+func (w *rewriter) sumMedia(r io.ReaderAt, m *mediaSum, size, pos int64) error {
 	sum := md5.New()
 	buf := make([]byte, mediaSumBuffer)
 	digits := m.area[m.fragments:][:mediaSumDigits]
@@ -97,7 +114,7 @@ func (w *rewriter) sumMedia(m *mediaSum, size, pos int64) error {
 			return err
 		}
 		b := buf[:min(size-off, mediaSumBuffer)]
-		if _, err := w.dst.ReadAt(b, off); err != nil && err != io.EOF {
+		if _, err := r.ReadAt(b, off); err != nil && err != io.EOF {
 			return err
 		}
 		fill(b, pos-off, applicationUseSize, ' ')

@@ -177,7 +177,7 @@ image_mbr-esp() {
   isolinux_menu iso/isolinux/isolinux.cfg /casper/vmlinuz /casper/initrd "$options"
   grub_menu iso/boot/grub/grub.cfg /casper/vmlinuz /casper/initrd "$options"
   grub_esp efi.img /.disk/info /boot/grub/grub.cfg
-  (cd iso && find . -type f ! -path './isolinux/*' -print0 | sort -z | xargs -0 md5sum > md5sum.txt)
+  (cd iso && find . -type f ! -path './isolinux/*' ! -name md5sum.txt -print0 | sort -z | xargs -0 md5sum > md5sum.txt)
   quietly xorriso -as mkisofs -r -V MBR_ESP -o "$1" -J -joliet-long -cache-inodes \
     -isohybrid-mbr /usr/lib/ISOLINUX/isohdpfx.bin -b isolinux/isolinux.bin -c isolinux/boot.cat \
     -boot-load-size 4 -boot-info-table -no-emul-boot -append_partition 2 0xef efi.img \
