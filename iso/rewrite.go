@@ -48,7 +48,7 @@ type Output interface {
 type Rewritten struct {
 	Size  int64    // bytes
 	Files []Extent // replaced ones, sorted by path, then those added, in Changes' order
-	Sums  []string // the checksum files that were corrected
+	Sums  []string // the checksum files that were corrected, or lost lines
 	// Stale are files that look like signatures of changed ones, which nobody but their makers can renew; checksum files
 	// that may be wrong now; and "volume descriptor: " with what of checkmedia's there does not hold.
 	Stale    []string

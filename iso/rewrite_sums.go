@@ -185,6 +185,7 @@ func (w *rewriter) dropSums(replace map[string]Content) error {
 		if len(kept) < len(text) {
 			first[s.node.file], texts[p] = p, kept
 			replace[p] = contentOf(kept)
+			w.result.Sums = append(w.result.Sums, p)
 		}
 	}
 	return nil
