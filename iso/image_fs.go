@@ -50,7 +50,7 @@ func (im *Image) fill(n *node9660, seen map[*dirExtent]bool) error {
 	names := make(map[string]bool, len(n.own.entries))
 	for i, e := range n.own.entries {
 		c := im.child(n.own, i, e)
-		if c == nil || names[c.name] || c.name == "" || !fs.ValidPath(c.name) || strings.Contains(c.name, "/") {
+		if c == nil || names[c.name] || c.name == "." || !fs.ValidPath(c.name) || strings.Contains(c.name, "/") {
 			continue
 		}
 		if c.own != nil {
