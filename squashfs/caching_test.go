@@ -42,6 +42,7 @@ func otherOptions(t *testing.T) map[string]func(o *Options) {
 		},
 		"BlockList": func(o *Options) { o.BlockList = true },
 		// These do not change the image.
+		"Sketches":  func(o *Options) { o.Sketches = true },
 		"Workers":   func(o *Options) { o.Workers = 3 },
 		"Memory":    func(o *Options) { o.Memory = 1 << 20 },
 		"Blocks":    nothing,
