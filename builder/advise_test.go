@@ -333,8 +333,9 @@ func TestAdviseOwnISO(t *testing.T) {
 	if d := float64(got - built.Size); math.Abs(d) > 0.005*float64(built.Size) {
 		t.Errorf("%d bytes predicted, %d built", got, built.Size)
 	}
-	if want := int64(len(kernel)) + 9; a.advice.Unique != want {
-		t.Errorf("%d bytes to compress, want %d", a.advice.Unique, want)
+	// What vmlinuz.old has in common with the raw one may be stored once.
+	if most := int64(len(kernel)) + 9; a.advice.Unique > most {
+		t.Errorf("%d bytes to compress, want %d at most", a.advice.Unique, most)
 	}
 }
 
