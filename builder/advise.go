@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isopress/isopress/internal/bytesize"
 	"github.com/isopress/isopress/internal/codec"
 	"github.com/isopress/isopress/squashfs"
 )
@@ -343,7 +344,7 @@ func (a *Advice) sentence() string {
 	take := a.Advised()
 	small := a.least(func(Choice) bool { return true }, func(c Choice) float64 { return float64(c.Size) })
 	text := fmt.Sprintf("For %s, take --compression %s --block-size %s: %s, built in about %s, and the working set is read in %s",
-		a.Storage.Name, take.Compression, take.BlockSizeFlag(), mebibytes(take.Size), seconds(take.BuildSeconds), seconds(take.ReadSeconds))
+		a.Storage.Name, take.Compression, take.BlockSizeFlag(), bytesize.Text(take.Size), seconds(take.BuildSeconds), seconds(take.ReadSeconds))
 	if saved := 1 - float64(small.Size)/float64(take.Size); saved >= 0.005 {
 		text += fmt.Sprintf("; the smallest, %s in blocks of %s, saves %.0f %% of the size and is read in %s",
 			small.Compression, small.BlockSizeFlag(), 100*saved, seconds(small.ReadSeconds))

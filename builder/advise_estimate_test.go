@@ -190,7 +190,7 @@ func TestJudge(t *testing.T) {
 	if got := a.Advised().Compression; got != "quick" {
 		t.Errorf("advised is %s", got)
 	}
-	const want = "For x, take --compression quick --block-size 128K: 0.0 MiB, built in about 5.0 s, and the working set is read in 4.0 s; " +
+	const want = "For x, take --compression quick --block-size 128K: 153 B, built in about 5.0 s, and the working set is read in 4.0 s; " +
 		"the smallest, small in blocks of 1M, saves 35 % of the size and is read in 9.0 s."
 	if a.Text != want {
 		t.Errorf("text is %q, want %q", a.Text, want)

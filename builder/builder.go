@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/isopress/isopress/internal/bytesize"
 	"github.com/isopress/isopress/internal/cache"
 	"github.com/isopress/isopress/internal/codec"
 	"github.com/isopress/isopress/internal/patherror"
@@ -379,12 +380,10 @@ func (o *Options) checkSpace(plan *squashfs.Plan, extra int64) error {
 		certain += plan.Stats().PlannedBytes
 	}
 	if free < certain {
-		return fmt.Errorf("%s: %s free, at least %s needed", o.target.dir(), mebibytes(free), mebibytes(certain))
+		return fmt.Errorf("%s: %s free, at least %s needed", o.target.dir(), bytesize.Text(free), bytesize.Text(certain))
 	}
 	if free < worst/commonRatio {
-		o.warn("%s: only %s free, and the image may take up to %s", o.target.dir(), mebibytes(free), mebibytes(worst))
+		o.warn("%s: only %s free, and the image may take up to %s", o.target.dir(), bytesize.Text(free), bytesize.Text(worst))
 	}
 	return nil
 }
-
-func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/isopress/isopress/internal/bytesize"
 	"github.com/isopress/isopress/iso"
 )
 
@@ -57,7 +58,7 @@ func (r *repack) warnSkipped(image *iso.Image) error {
 // checkFree fails where an output of at least need bytes cannot fit.
 func (r *repack) checkFree(need int64) error {
 	if free, known := freeSpace(r.target.dir()); known && free < need {
-		return fmt.Errorf("%s: %s free, about %s needed", r.target.dir(), mebibytes(free), mebibytes(need))
+		return fmt.Errorf("%s: %s free, about %s needed", r.target.dir(), bytesize.Text(free), bytesize.Text(need))
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ type Changes struct {
 	// that only share its extents. A file that boots loads as much of the new one as El Torito's catalog says,
 	// or all of it if that was so.
 	Replace map[string]Content
-	// Remove leaves out files and whole directories, and the lines of checksum files that name them. It comes before Add.
+	// Remove leaves out files and whole directories, and the lines of checksum files that name them. It comes before Add:
+	// what is in both is replaced, and such lines are corrected.
 	Remove []string
 	Add    []Addition
 	// Patch changes bytes where they are, in any order. Patches overlap neither one another nor what is replaced or removed.
@@ -80,6 +81,7 @@ func newRewriter(ctx context.Context, im *Image, dst Output) *rewriter {
 	return &rewriter{
 		ctx: ctx, im: im, dst: dst,
 		replaced: make(map[*fileExtents]*replacement),
+		addedAt:  make(map[string]*addedFile),
 		lost:     make(map[*fileExtents]int),
 		changed:  make(map[*fileExtents]bool),
 		plans:    make(map[*dirExtent]*dirPlan),
@@ -99,9 +101,10 @@ type rewriter struct {
 	cuts     []*replacement // sorted by position
 	replaced map[*fileExtents]*replacement
 	added    []*addedFile
-	patches  []Patch              // sorted by position
-	removed  []string             // paths of files
-	lost     map[*fileExtents]int // how many names are dropped
+	addedAt  map[string]*addedFile // by path
+	patches  []Patch               // sorted by position
+	removed  []string              // paths of files
+	lost     map[*fileExtents]int  // how many names are dropped
 	changed  map[*fileExtents]bool
 	plans    map[*dirExtent]*dirPlan
 	made     []*dirExtent // new directories
@@ -136,7 +139,7 @@ func (w *rewriter) resolve(ch Changes) error {
 		return err
 	}
 	replace := make(map[string]Content, len(ch.Replace))
-	if err := w.dropSums(replace); err != nil {
+	if err := w.dropSums(replace, ch.Add); err != nil {
 		return err
 	}
 	for path, c := range ch.Replace {

@@ -155,6 +155,7 @@ func (w *rewriter) resolveAdded(a Addition) error {
 	f := &addedFile{Addition: a}
 	f.ModTime = modTime
 	w.added = append(w.added, f)
+	w.addedAt[f.Path] = f
 	done := make(map[*dirExtent]bool)
 	for _, t := range w.im.trees {
 		if done[t.dirs[0]] {

@@ -28,9 +28,10 @@ type openSum struct {
 }
 
 type sumKey struct {
-	file *fileExtents
-	hash crypto.Hash
-	new  bool
+	file  *fileExtents
+	added *addedFile // in whose stead, or nil
+	hash  crypto.Hash
+	new   bool
 }
 
 func newSumCorrector(w *rewriter, list []sumFile) *sumCorrector {
@@ -81,8 +82,10 @@ func (c *sumCorrector) correctIn(s sumFile, depth int) error {
 	}
 	changed := false
 	for _, l := range lines {
-		if err := c.correct(l.file, depth+1); err != nil {
-			return err
+		if l.added == nil {
+			if err := c.correct(l.file, depth+1); err != nil {
+				return err
+			}
 		}
 		did, err := c.correctLine(s, l)
 		if err != nil {
@@ -109,12 +112,21 @@ func (c *sumCorrector) lines(s sumFile, text []byte) (list []sumLine, err error)
 			continue
 		}
 		l := sumLine{digest: digest}
-		if n := s.find(c.w.im, name); n != nil && c.w.isDropped(n) { // in a replaced checksum file
-			c.w.noteStale(s.path)
-		} else if n != nil {
+		n, p := s.find(c.w.im, name)
+		switch {
+		case n != nil && c.w.isDropped(n):
+			if l.file, l.added = n.file, c.w.addedAt[p]; l.added != nil {
+				list = append(list, l)
+			} else { // in a replaced checksum file
+				c.w.noteStale(s.path)
+			}
+			continue
+		case n != nil:
 			l.file = n.file
-		} else if l.file, err = c.byDigest(s, digest); err != nil {
-			return nil, err
+		default:
+			if l.file, err = c.byDigest(s, digest); err != nil {
+				return nil, err
+			}
 		}
 		if l.file != nil && l.file != s.node.file && (c.w.changed[l.file] || c.files[l.file] != nil) {
 			list = append(list, l)
@@ -125,15 +137,15 @@ func (c *sumCorrector) lines(s sumFile, text []byte) (list []sumLine, err error)
 
 // correctLine corrects a line's digest and tells whether it was wrong.
 func (c *sumCorrector) correctLine(s sumFile, l sumLine) (bool, error) {
-	if c.files[l.file] != nil && !c.done[l.file] {
+	if l.added == nil && c.files[l.file] != nil && !c.done[l.file] {
 		c.open = append(c.open, openSum{s.path, l.file})
 		return false, nil
 	}
-	if !c.w.changed[l.file] {
+	if l.added == nil && !c.w.changed[l.file] {
 		return false, nil
 	}
 	right, err := c.right(l)
-	if right == "" && err == nil && c.w.replaced[l.file] != nil {
+	if right == "" && err == nil && (l.added != nil || c.w.replaced[l.file] != nil) {
 		c.w.noteStale(s.path) // it is not what it should have been
 	}
 	if right == "" || strings.EqualFold(right, string(l.digest)) {
@@ -152,7 +164,7 @@ func (c *sumCorrector) byDigest(s sumFile, digest []byte) (*fileExtents, error) 
 	if c.old[hash] == nil {
 		old := make(map[string]*fileExtents)
 		for f, k := range c.w.replaced {
-			was, err := c.digest(sumKey{f, hash, false})
+			was, err := c.digest(sumKey{f, nil, hash, false})
 			if err != nil {
 				return nil, fmt.Errorf("iso: %s: %w", k.path, err)
 			}
@@ -177,11 +189,11 @@ func (c *sumCorrector) right(l sumLine) (string, error) {
 	if !ok || len(l.digest)%2 != 0 {
 		return "", nil
 	}
-	now, err := c.digest(sumKey{l.file, hash, true})
+	now, err := c.digest(sumKey{l.file, l.added, hash, true})
 	if err != nil || strings.EqualFold(now, string(l.digest)) {
 		return now, err
 	}
-	was, err := c.digest(sumKey{l.file, hash, false})
+	was, err := c.digest(sumKey{l.file, nil, hash, false})
 	if err != nil || !strings.EqualFold(was, string(l.digest)) {
 		return "", err
 	}
@@ -193,7 +205,9 @@ func (c *sumCorrector) digest(k sumKey) (string, error) {
 		return s, nil
 	}
 	r := c.w.im.content(k.file)
-	if k.new {
+	if k.added != nil {
+		r = io.NewSectionReader(c.w.dst, k.added.pos, k.added.size)
+	} else if k.new {
 		r = c.w.newContent(k.file)
 	}
 	h := k.hash.New()

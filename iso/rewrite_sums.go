@@ -48,6 +48,7 @@ type sumFile struct {
 type sumLine struct {
 	digest []byte // within the file's text, in hexadecimal
 	file   *fileExtents
+	added  *addedFile // that takes the file's name, or nil
 }
 
 // isSumName tells whether a name is one that checksum files have; what is in the file decides.
@@ -138,8 +139,9 @@ func parseSum(line []byte) (digest []byte, name string) {
 	return nil, ""
 }
 
-// find returns the file that a name in a checksum file means, or nil. It is looked for beside it and from the root.
-func (s sumFile) find(im *Image, name string) *node9660 {
+// find returns the file that a name in a checksum file means, and its path, or nil. It is looked for beside it and from
+// the root.
+func (s sumFile) find(im *Image, name string) (*node9660, string) {
 	if name == "" { // a digest alone
 		name = strings.TrimSuffix(path.Base(s.path), path.Ext(s.path))
 	}
@@ -151,21 +153,25 @@ func (s sumFile) find(im *Image, name string) *node9660 {
 		for _, dir := range []string{path.Dir(s.path), "."} {
 			p := path.Join(dir, strings.TrimLeft(name, "/"))
 			if n, err := im.lookup("sum", p, true); err == nil && n.mode.IsRegular() {
-				return n
+				return n, p
 			}
 		}
 	}
-	return nil
+	return nil, ""
 }
 
-// dropSums takes the lines that name removed files out of the checksum files.
-func (w *rewriter) dropSums(replace map[string]Content) error {
+// dropSums takes the lines that name removed files out of the checksum files, but for those whose names are added anew.
+func (w *rewriter) dropSums(replace map[string]Content, add []Addition) error {
 	if len(w.removed) == 0 {
 		return nil
 	}
 	list, _, err := w.sumFiles()
 	if err != nil {
 		return err
+	}
+	added := make(map[string]bool, len(add))
+	for _, a := range add {
+		added[a.Path] = true
 	}
 	first := make(map[*fileExtents]string) // of several names only one is replaced
 	texts := make(map[string][]byte)
@@ -178,7 +184,7 @@ func (w *rewriter) dropSums(replace map[string]Content) error {
 				return fmt.Errorf("iso: %s: %w", s.path, err)
 			}
 		}
-		kept, err := w.dropLines(s, text)
+		kept, err := w.dropLines(s, text, added)
 		if err != nil {
 			return err
 		}
@@ -192,13 +198,13 @@ func (w *rewriter) dropSums(replace map[string]Content) error {
 }
 
 // dropLines leaves out the lines that name removed files.
-func (w *rewriter) dropLines(s sumFile, text []byte) (kept []byte, err error) {
+func (w *rewriter) dropLines(s sumFile, text []byte, added map[string]bool) (kept []byte, err error) {
 	for line := range bytes.Lines(text) {
 		if err := w.ctx.Err(); err != nil {
 			return nil, err
 		}
 		if digest, name := parseSum(bytes.TrimSuffix(line, []byte("\n"))); digest != nil {
-			if n := s.find(w.im, name); n != nil && w.isDropped(n) {
+			if n, p := s.find(w.im, name); n != nil && w.isDropped(n) && !added[p] {
 				continue
 			}
 		}

@@ -226,6 +226,31 @@ func TestRewriteSumsRemoved(t *testing.T) {
 	}
 }
 
+// A file that another one takes the place of keeps its lines: they are for the new one, if they were right.
+func TestRewriteSumsAddedAnew(t *testing.T) {
+	z := md5Hex([]byte("z"))
+	_, image := sumTree(t, contents{
+		"live/a": []byte("a"), "y": []byte("y"), "z": []byte("z"), "empty": nil, "inner.md5": []byte(z + "  z\n"),
+		"a.md5": []byte(md5Hex([]byte("y")) + "  ./y\n" + z + "  z\n" + md5Hex(nil) + "  empty\n" + md5Hex([]byte(z+"  z\n")) + "  inner.md5\n"),
+		"b.md5": []byte(z + "  live/a\n"), // wrong
+	}, "-r")
+	ch := Changes{Remove: []string{"live", "y", "z", "empty", "inner.md5"}}
+	for _, name := range []string{"live/a", "y", "empty", "inner.md5"} {
+		ch.Add = append(ch.Add, Addition{Path: name, Content: contentOf([]byte("new " + name)), ModTime: testTime})
+	}
+	path, r := rewriteTo(t, open(t, image), ch)
+	want := md5Hex([]byte("new y")) + "  ./y\n" + md5Hex([]byte("new empty")) + "  empty\n" + md5Hex([]byte("new inner.md5")) + "  inner.md5\n"
+	if got := readNew(t, path, "a.md5"); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if fmt.Sprint(r.Sums, r.Stale) != "[a.md5] [b.md5]" {
+		t.Errorf("corrected %q, stale %q", r.Sums, r.Stale)
+	}
+	if got := readNew(t, path, "inner.md5"); got != "new inner.md5" {
+		t.Errorf("inner.md5 is %q", got)
+	}
+}
+
 func TestRewriteSumsCanceled(t *testing.T) {
 	_, image := sumTree(t, contents{"a.md5": []byte(md5Hex(oldSFS) + "  live/x.sfs\n")}, "-r")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -237,7 +262,7 @@ func TestRewriteSumsCanceled(t *testing.T) {
 	if _, err := newSumCorrector(w, nil).lines(sumFile{}, []byte("\n")); !errors.Is(err, context.Canceled) {
 		t.Errorf("lines: %v", err)
 	}
-	if _, err := w.dropLines(sumFile{}, []byte("\n")); !errors.Is(err, context.Canceled) {
+	if _, err := w.dropLines(sumFile{}, []byte("\n"), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("removed lines: %v", err)
 	}
 }

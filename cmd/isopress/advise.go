@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/internal/bytesize"
 )
 
 // adviseFlags say for what an image is.
@@ -143,8 +144,8 @@ func (a *app) workingSet(ctx context.Context, name string) ([]string, error) {
 
 // printAdvice prints the table and the sentence.
 func printAdvice(w io.Writer, a *builder.Advice) error {
-	fmt.Fprintf(w, "%d files, %s, %s of them to compress; the working set is %s in %d files; %d workers.\n\n",
-		a.Files, bytesText(a.Bytes), bytesText(a.Unique), bytesText(a.WorkingSet.Bytes), a.WorkingSet.Files, a.Workers)
+	fmt.Fprintf(w, "%s, %s, %s of them to compress; the working set is %s in %s; %s.\n\n", counted(a.Files, "file"),
+		bytesize.Text(a.Bytes), bytesize.Text(a.Unique), bytesize.Text(a.WorkingSet.Bytes), counted(a.WorkingSet.Files, "file"), counted(a.Workers, "worker"))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\tcompression\tblock\tsize\t±\tbuilt in\texpands\treads\tin\t")
 	for _, c := range a.Choices {
@@ -152,8 +153,8 @@ func printAdvice(w io.Writer, a *builder.Advice) error {
 		if c.Pareto {
 			mark = "*"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f %%\t%s\t%.0f MB/s\t%s\t%s\t\n", mark, c.Compression, c.BlockSizeFlag(), bytesText(c.Size),
-			200*c.SizeError, secondsText(c.BuildSeconds), c.ExpandRate/1e6, bytesText(c.ReadBytes), secondsText(c.ReadSeconds))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f %%\t%s\t%.0f MB/s\t%s\t%s\t\n", mark, c.Compression, c.BlockSizeFlag(), bytesize.Text(c.Size),
+			200*c.SizeError, secondsText(c.BuildSeconds), c.ExpandRate/1e6, bytesize.Text(c.ReadBytes), secondsText(c.ReadSeconds))
 	}
 	if err := t.Flush(); err != nil {
 		return err

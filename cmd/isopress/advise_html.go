@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/internal/bytesize"
 )
 
 //go:embed advise.html
@@ -63,7 +64,7 @@ type plotTick struct {
 // writeAdviceHTML writes a page that needs nothing else: no script, no other file.
 func writeAdviceHTML(name string, a *builder.Advice) error {
 	t, err := template.New("advice").Funcs(template.FuncMap{
-		"bytes": bytesText, "seconds": secondsText,
+		"bytes": bytesize.Text, "seconds": secondsText,
 		"percent": func(f float64) string { return fmt.Sprintf("%.1f %%", 200*f) },
 		"rate":    func(f float64) string { return fmt.Sprintf("%.0f MB/s", f/1e6) },
 	}).Parse(adviceHTML)
@@ -105,7 +106,7 @@ func plot(a *builder.Advice) *advicePage {
 	for _, c := range a.Choices {
 		label := fmt.Sprintf("%s %s", c.Compression, c.BlockSizeFlag())
 		point := plotPoint{Choice: c, X: x(float64(c.Size) / (1 << 20)), Y: y(c.ReadSeconds), Label: label, Radius: 3,
-			Tooltip: fmt.Sprintf("%s: %s, read in %s, built in %s", label, bytesText(c.Size), secondsText(c.ReadSeconds), secondsText(c.BuildSeconds))}
+			Tooltip: fmt.Sprintf("%s: %s, read in %s, built in %s", label, bytesize.Text(c.Size), secondsText(c.ReadSeconds), secondsText(c.BuildSeconds))}
 		point.Advised = c == advised
 		point.Left = point.X > float64(p.Right-labelWidth)
 		if c.Pareto || point.Advised {

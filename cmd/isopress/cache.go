@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/internal/bytesize"
 	"github.com/isopress/isopress/internal/cache"
 )
 
@@ -126,12 +127,12 @@ func cacheInfo(ctx context.Context, a *app, f *flags, s *cache.Store) error {
 	if f.json {
 		return a.printJSON(info)
 	}
-	fmt.Fprintf(a.stdout, "%s: %s in %d blobs, of %s at most\n", info.Dir, bytesText(info.Bytes), info.Blobs, bytesText(info.Limit))
+	fmt.Fprintf(a.stdout, "%s: %s in %d blobs, of %s at most\n", info.Dir, bytesize.Text(info.Bytes), info.Blobs, bytesize.Text(info.Limit))
 	for _, kind := range slices.Sorted(maps.Keys(info.Kinds)) {
-		fmt.Fprintf(a.stdout, "  %-10s %10s in %d\n", kind, bytesText(info.Kinds[kind].Bytes), info.Kinds[kind].Blobs)
+		fmt.Fprintf(a.stdout, "  %-10s %10s in %d\n", kind, bytesize.Text(info.Kinds[kind].Bytes), info.Kinds[kind].Blobs)
 	}
 	if t := info.Temporary; t.Blobs > 0 {
-		fmt.Fprintf(a.stdout, "  %-10s %10s in %d, of builds that go on or were killed\n", "temporary", bytesText(t.Bytes), t.Blobs)
+		fmt.Fprintf(a.stdout, "  %-10s %10s in %d, of builds that go on or were killed\n", "temporary", bytesize.Text(t.Bytes), t.Blobs)
 	}
 	return nil
 }
@@ -143,7 +144,7 @@ func cacheGC(ctx context.Context, a *app, f *flags, s *cache.Store) error {
 	}
 	if !f.quiet {
 		fmt.Fprintf(a.stderr, "removed %s in %d blobs and %d files of killed builds; %s in %d blobs are left\n",
-			bytesText(r.Bytes+r.Temporary.Bytes), r.Blobs, r.Temporary.Blobs, bytesText(r.Left.Bytes), r.Left.Blobs)
+			bytesize.Text(r.Bytes+r.Temporary.Bytes), r.Blobs, r.Temporary.Blobs, bytesize.Text(r.Left.Bytes), r.Left.Blobs)
 	}
 	if f.json {
 		return a.printJSON(r)
@@ -165,7 +166,7 @@ func cacheVerify(ctx context.Context, a *app, f *flags, s *cache.Store) error {
 		return err
 	}
 	if !f.quiet {
-		fmt.Fprintf(a.stderr, "%s in %d blobs are sound, read in %v\n", bytesText(res.Bytes), res.Blobs, time.Since(begin).Round(time.Millisecond))
+		fmt.Fprintf(a.stderr, "%s in %d blobs are sound, read in %v\n", bytesize.Text(res.Bytes), res.Blobs, time.Since(begin).Round(time.Millisecond))
 	}
 	if f.json {
 		err = a.printJSON(res)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/internal/bytesize"
 	"github.com/isopress/isopress/internal/codec"
 )
 
@@ -66,7 +67,7 @@ func runInitrd(ctx context.Context, a *app, f *flags, args []string) error {
 		if res.Init != "" {
 			init = "/init is " + res.Init
 		}
-		fmt.Fprintf(a.stderr, "%s: %s, %d kernel modules, %s\n", res.Output, bytesText(res.Size), len(res.Modules), init)
+		fmt.Fprintf(a.stderr, "%s: %s, %s, %s\n", res.Output, bytesize.Text(res.Size), counted(len(res.Modules), "kernel module"), init)
 	}
 	if f.json {
 		return a.printJSON(res)

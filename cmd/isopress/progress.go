@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/internal/bytesize"
 )
 
 // progress draws one line on a terminal, and nothing elsewhere. Warnings come
@@ -90,13 +91,13 @@ func progressText(s builder.Progress, elapsed time.Duration) string {
 		return fmt.Sprintf("scan   %d files", s.Done)
 	}
 	if s.Phase == "spool" && s.Total == 0 {
-		return "spool  " + bytesText(s.Done)
+		return "spool  " + bytesize.Text(s.Done)
 	}
 	percent := 100.0
 	if s.Total > 0 {
 		percent = 100 * float64(s.Done) / float64(s.Total)
 	}
-	line := fmt.Sprintf("%-6s %3.0f %%  %s of %s", s.Phase, percent, bytesText(s.Done), bytesText(s.Total))
+	line := fmt.Sprintf("%-6s %3.0f %%  %s of %s", s.Phase, percent, bytesize.Text(s.Done), bytesize.Text(s.Total))
 	if s.Phase == "press" && s.Done > 0 {
 		line += fmt.Sprintf(", ratio %.3f", float64(s.Written)/float64(s.Done))
 	}
@@ -118,41 +119,33 @@ func timeLeft(s builder.Progress, elapsed time.Duration) (time.Duration, bool) {
 
 // summary says in one line what was written.
 func (p *progress) summary(r *builder.Result) {
-	fmt.Fprintf(p.a.stderr, "%s: %s", r.Output, bytesText(r.Size))
+	fmt.Fprintf(p.a.stderr, "%s: %s", r.Output, bytesize.Text(r.Size))
 	for _, f := range r.Files {
 		s := f.Squashfs
 		if s == nil {
 			continue
 		}
 		if len(r.Files) > 1 {
-			fmt.Fprintf(p.a.stderr, ", of which %s takes %s", f.Path, bytesText(s.Size))
+			fmt.Fprintf(p.a.stderr, ", of which %s takes %s", f.Path, bytesize.Text(s.Size))
 		}
-		fmt.Fprintf(p.a.stderr, " for %s in %d files", bytesText(s.Bytes), s.Files)
+		fmt.Fprintf(p.a.stderr, " for %s in %s", bytesize.Text(s.Bytes), counted(s.Files, "file"))
 		if n := len(r.StorePaths); n > 0 {
-			fmt.Fprintf(p.a.stderr, " of %d store paths", n)
+			fmt.Fprintf(p.a.stderr, " of %s", counted(n, "store path"))
 		}
 		if s.Bytes > 0 {
 			fmt.Fprintf(p.a.stderr, ", ratio %.3f", float64(s.Size)/float64(s.Bytes))
 		}
 		if s.DuplicateFiles > 0 {
-			fmt.Fprintf(p.a.stderr, ", %s in %d files were duplicates", bytesText(s.DuplicateBytes), s.DuplicateFiles)
+			fmt.Fprintf(p.a.stderr, ", %s in %s were duplicates", bytesize.Text(s.DuplicateBytes), counted(s.DuplicateFiles, "file"))
 		}
 	}
 	fmt.Fprintln(p.a.stderr)
 }
 
-// bytesText is a size for people.
-func bytesText(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
+// counted is a number of things for people.
+func counted[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
 	}
-	f, suffix := float64(n)/unit, "KiB"
-	for _, s := range []string{"MiB", "GiB", "TiB"} {
-		if f < unit {
-			break
-		}
-		f, suffix = f/unit, s
-	}
-	return fmt.Sprintf("%.1f %s", f, suffix)
+	return fmt.Sprintf("%d %ss", n, noun)
 }

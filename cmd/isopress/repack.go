@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/isopress/isopress/builder"
+	"github.com/isopress/isopress/internal/bytesize"
 )
 
 // repackFlags say what of an image changes beside its squashfs files.
@@ -107,18 +108,18 @@ func (f *flags) keepsSquashfs() bool {
 func (a *app) repacked(r *builder.Repacked) {
 	for _, s := range r.Squashfs {
 		if s.Path != "" {
-			fmt.Fprintf(a.stderr, "%s: %s in %s, was %s in %s\n", s.Path, bytesText(s.Size), s.Compression, bytesText(s.Was), s.WasCompression)
+			fmt.Fprintf(a.stderr, "%s: %s in %s, was %s in %s\n", s.Path, bytesize.Text(s.Size), s.Compression, bytesize.Text(s.Was), s.WasCompression)
 		}
 	}
 	if len(r.Cmdlines) > 0 {
 		fmt.Fprintf(a.stderr, "kernel parameters appended in: %s\n", strings.Join(r.Cmdlines, ", "))
 	}
-	fmt.Fprintf(a.stderr, "%s: %s, was %s", r.Output, bytesText(r.Size), bytesText(r.Was))
+	fmt.Fprintf(a.stderr, "%s: %s, was %s", r.Output, bytesize.Text(r.Size), bytesize.Text(r.Was))
 	if len(r.Added) > 0 {
-		fmt.Fprintf(a.stderr, "; added %s", filesText(len(r.Added)))
+		fmt.Fprintf(a.stderr, "; added %s", counted(len(r.Added), "file"))
 	}
 	if len(r.Removed) > 0 {
-		fmt.Fprintf(a.stderr, "; removed %s", filesText(len(r.Removed)))
+		fmt.Fprintf(a.stderr, "; removed %s", counted(len(r.Removed), "file"))
 	}
 	if len(r.Sums) > 0 {
 		fmt.Fprintf(a.stderr, "; corrected: %s", strings.Join(r.Sums, ", "))
@@ -127,11 +128,4 @@ func (a *app) repacked(r *builder.Repacked) {
 		fmt.Fprint(a.stderr, "; the media checksum was renewed")
 	}
 	fmt.Fprintln(a.stderr)
-}
-
-func filesText(n int) string {
-	if n == 1 {
-		return "1 file"
-	}
-	return fmt.Sprintf("%d files", n)
 }
