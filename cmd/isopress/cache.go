@@ -127,7 +127,7 @@ func cacheInfo(ctx context.Context, a *app, f *flags, s *cache.Store) error {
 	if f.json {
 		return a.printJSON(info)
 	}
-	fmt.Fprintf(a.stdout, "%s: %s in %d blobs, of %s at most\n", info.Dir, bytesize.Text(info.Bytes), info.Blobs, bytesize.Text(info.Limit))
+	fmt.Fprintf(a.stdout, "%s: %s in %s, of %s at most\n", info.Dir, bytesize.Text(info.Bytes), counted(info.Blobs, "blob"), bytesize.Text(info.Limit))
 	for _, kind := range slices.Sorted(maps.Keys(info.Kinds)) {
 		fmt.Fprintf(a.stdout, "  %-10s %10s in %d\n", kind, bytesize.Text(info.Kinds[kind].Bytes), info.Kinds[kind].Blobs)
 	}
@@ -143,8 +143,8 @@ func cacheGC(ctx context.Context, a *app, f *flags, s *cache.Store) error {
 		return err
 	}
 	if !f.quiet {
-		fmt.Fprintf(a.stderr, "removed %s in %d blobs and %d files of killed builds; %s in %d blobs are left\n",
-			bytesize.Text(r.Bytes+r.Temporary.Bytes), r.Blobs, r.Temporary.Blobs, bytesize.Text(r.Left.Bytes), r.Left.Blobs)
+		fmt.Fprintf(a.stderr, "removed %s in %s and %s of killed builds; left: %s in %s\n", bytesize.Text(r.Bytes+r.Temporary.Bytes),
+			counted(r.Blobs, "blob"), counted(r.Temporary.Blobs, "file"), bytesize.Text(r.Left.Bytes), counted(r.Left.Blobs, "blob"))
 	}
 	if f.json {
 		return a.printJSON(r)
@@ -166,13 +166,13 @@ func cacheVerify(ctx context.Context, a *app, f *flags, s *cache.Store) error {
 		return err
 	}
 	if !f.quiet {
-		fmt.Fprintf(a.stderr, "%s in %d blobs are sound, read in %v\n", bytesize.Text(res.Bytes), res.Blobs, time.Since(begin).Round(time.Millisecond))
+		fmt.Fprintf(a.stderr, "sound: %s in %s, read in %v\n", bytesize.Text(res.Bytes), counted(res.Blobs, "blob"), time.Since(begin).Round(time.Millisecond))
 	}
 	if f.json {
 		err = a.printJSON(res)
 	}
 	if n := len(res.Damaged); n > 0 && err == nil {
-		err = fmt.Errorf("%d damaged blobs; the next build makes them again", n)
+		err = fmt.Errorf("%s; the next build makes what is missing again", counted(n, "damaged blob"))
 	}
 	return err
 }
